@@ -1,0 +1,157 @@
+"""Planned sends: segments, and campaigns with their schedule and progress."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_fsm import FSMField, transition
+from simple_history.models import HistoricalRecords
+
+from apps.messaging.models import ChannelType, Dispatch, MessageTemplate, Priority
+from apps.tenants.models import Application, ScopedQuerySet
+from automata_signal.ids import new_id
+
+
+class Segment(models.Model):
+    """A named audience: criteria that campaigns and counts can refer to."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="segments")
+    name = models.CharField(_("name"), max_length=200)
+    description = models.CharField(_("description"), max_length=500, blank=True)
+    criteria = models.JSONField(_("criteria"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), default=timezone.now, editable=False)
+
+    objects = ScopedQuerySet.as_manager()
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = _("segment")
+        verbose_name_plural = _("segments")
+        constraints = (models.UniqueConstraint(fields=("application", "name"), name="one_segment_per_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CampaignStatus(models.TextChoices):
+    DRAFT = "draft", _("Draft")
+    SCHEDULED = "scheduled", _("Scheduled")
+    RUNNING = "running", _("Running")
+    PAUSED = "paused", _("Paused")
+    COMPLETED = "completed", _("Completed")
+    CANCELED = "canceled", _("Canceled")
+    FAILED = "failed", _("Failed")
+
+
+class CampaignType(models.TextChoices):
+    ONE_TIME = "one_time", _("Once, at launch")
+    SCHEDULED = "scheduled", _("Once, at a time")
+
+
+class MessageCampaign(models.Model):
+    """One content to an audience (specification 3.3, MESSAGE_CAMPAIGN).
+
+    The counts are kept by the transactions that move its messages; a person's edit never writes them.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="campaigns")
+    template = models.ForeignKey(MessageTemplate, models.PROTECT, null=True, blank=True, related_name="campaigns")
+    name = models.CharField(_("name"), max_length=200)
+    title = models.TextField(_("title"), blank=True)
+    body = models.TextField(_("body"), blank=True)
+    data = models.JSONField(_("data"), default=dict, blank=True)
+    options = models.JSONField(_("options"), default=dict, blank=True)
+    variables = models.JSONField(_("variables"), default=dict, blank=True)
+    """Values for the template that are the same for everybody; a user's own property comes first."""
+    campaign_type = models.CharField(_("type"), max_length=16, choices=CampaignType.choices, default="one_time")
+    channel_type = models.CharField(_("channel"), max_length=16, choices=ChannelType.choices, default="push")
+    priority = models.CharField(_("priority"), max_length=8, choices=Priority.choices, default=Priority.LOW)
+    ttl_s = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
+    targeting_criteria = models.JSONField(_("audience"), default=dict, blank=True)
+    scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
+    scheduled_time_zone = models.CharField(_("in time zone"), max_length=64, blank=True)
+    status = FSMField(_("status"), choices=CampaignStatus.choices, default=CampaignStatus.DRAFT, protected=True)
+    failure_reason = models.CharField(_("failed because"), max_length=300, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), default=timezone.now, editable=False)
+    created_by = models.CharField(_("created by"), max_length=200, blank=True, editable=False)
+    sent_at = models.DateTimeField(_("launched"), null=True, blank=True, editable=False)
+    completed_at = models.DateTimeField(_("finished"), null=True, blank=True, editable=False)
+
+    dispatch = models.OneToOneField(Dispatch, models.SET_NULL, null=True, editable=False, related_name="+")
+    fanout_after_id = models.UUIDField(null=True, editable=False)
+    """Checkpoint: subscriptions up to this one are in slices."""
+    fanout_done_at = models.DateTimeField(null=True, editable=False)
+
+    total_recipients = models.PositiveIntegerField(_("recipients"), default=0, editable=False)
+    successful_count = models.PositiveIntegerField(_("successful"), default=0, editable=False)
+    failed_count = models.PositiveIntegerField(_("failed"), default=0, editable=False)
+    received_count = models.PositiveIntegerField(_("received"), default=0, editable=False)
+    converted_count = models.PositiveIntegerField(_("converted"), default=0, editable=False)
+
+    objects = ScopedQuerySet.as_manager()
+    history = HistoricalRecords(
+        excluded_fields=[
+            "total_recipients",
+            "successful_count",
+            "failed_count",
+            "received_count",
+            "converted_count",
+            "fanout_after_id",
+            "fanout_done_at",
+            "dispatch",
+        ]
+    )
+
+    class Meta:
+        verbose_name = _("campaign")
+        verbose_name_plural = _("campaigns")
+        indexes = (
+            models.Index(fields=("application", "id"), name="campaign_by_application"),
+            models.Index(
+                fields=("scheduled_at",), name="campaign_scheduled", condition=models.Q(status=CampaignStatus.SCHEDULED)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @transition(field=status, source=CampaignStatus.DRAFT, target=CampaignStatus.SCHEDULED)
+    def schedule(self) -> None: ...
+
+    @transition(field=status, source=CampaignStatus.SCHEDULED, target=CampaignStatus.DRAFT)
+    def unschedule(self) -> None: ...
+
+    @transition(field=status, source=(CampaignStatus.DRAFT, CampaignStatus.SCHEDULED), target=CampaignStatus.RUNNING)
+    def launch(self) -> None:
+        self.sent_at = timezone.now()
+
+    @transition(field=status, source=CampaignStatus.RUNNING, target=CampaignStatus.PAUSED)
+    def pause(self) -> None: ...
+
+    @transition(field=status, source=CampaignStatus.PAUSED, target=CampaignStatus.RUNNING)
+    def resume(self) -> None: ...
+
+    @transition(field=status, source=CampaignStatus.RUNNING, target=CampaignStatus.COMPLETED)
+    def complete(self) -> None:
+        self.completed_at = timezone.now()
+
+    @transition(
+        field=status,
+        source=(CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED),
+        target=CampaignStatus.CANCELED,
+    )
+    def cancel(self) -> None:
+        self.completed_at = timezone.now()
+
+    @transition(
+        field=status,
+        source=(CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED),
+        target=CampaignStatus.FAILED,
+    )
+    def fail(self) -> None:
+        self.completed_at = timezone.now()

@@ -1,0 +1,307 @@
+"""What is sent: templates, dispatches and their batches, messages and their events.
+
+Dispatch        what to send, to whom and how: one API request, or one launch of a campaign
+  └ DispatchBatch   a slice of its recipients: the unit of claim, lease, retry and sweep
+      └ Message         one recipient; the ids of a batch are a range of their own (`automata_signal.ids`)
+          └ MessageEvent    one transition of it
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_fsm import FSMField, transition
+from simple_history.models import HistoricalRecords
+
+from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
+from apps.tenants.models import Application, ChannelCredential, ScopedQuerySet
+from automata_signal.ids import new_id
+
+
+class MessageTemplate(models.Model):
+    """A reusable content with variables (specification 3.3, MESSAGE_TEMPLATE); its present version in full.
+
+    Each edit is kept as a `MessageTemplateVersion`: a message remembers the one it was made from.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="templates")
+    name = models.CharField(_("name"), max_length=200)
+    description = models.CharField(_("description"), max_length=500, blank=True)
+    title_template = models.TextField(_("title"), blank=True)
+    body_template = models.TextField(_("body"), blank=True)
+    data_template = models.JSONField(_("data"), default=dict, blank=True)
+    options = models.JSONField(_("options"), default=dict, blank=True)
+    """The channel's own fields, as in `Content.options`; not rendered."""
+    is_active = models.BooleanField(_("active"), default=True)
+    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), default=timezone.now, editable=False)
+
+    objects = ScopedQuerySet.as_manager()
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = _("template")
+        verbose_name_plural = _("templates")
+        constraints = (models.UniqueConstraint(fields=("application", "name"), name="one_template_per_name"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} (v{self.version})"
+
+
+class MessageTemplateVersion(models.Model):
+    """One version of a template; written, never changed."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    template = models.ForeignKey(MessageTemplate, models.CASCADE, related_name="versions")
+    version = models.PositiveIntegerField(_("version"))
+    title_template = models.TextField(_("title"), blank=True)
+    body_template = models.TextField(_("body"), blank=True)
+    data_template = models.JSONField(_("data"), default=dict)
+    options = models.JSONField(_("options"), default=dict)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    created_by = models.CharField(_("by"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("template version")
+        verbose_name_plural = _("template versions")
+        constraints = (models.UniqueConstraint(fields=("template", "version"), name="one_row_per_template_version"),)
+        ordering = ("-version",)
+
+    def __str__(self) -> str:
+        return f"v{self.version}"
+
+
+class ChannelType(models.TextChoices):
+    PUSH = "push", _("Push")
+    EMAIL = "email", _("E-mail")
+    SMS = "sms", _("SMS")
+    KAKAO_TALK = "kakao_talk", _("Kakao Alimtalk")
+    IN_APP = "in_app", _("In-app")
+
+
+class Priority(models.TextChoices):
+    """Which queue: HIGH at once, MEDIUM within five minutes, LOW in bulk (companion design, section 5.3)."""
+
+    HIGH = "high", _("High")
+    MEDIUM = "medium", _("Medium")
+    LOW = "low", _("Low")
+
+
+class DispatchState(models.TextChoices):
+    ACTIVE = "active", _("Active")
+    PAUSED = "paused", _("Paused")
+    CANCELED = "canceled", _("Canceled")
+
+
+class Dispatch(models.Model):
+    """One order to send: the content, how, and (for a campaign) the audience. Pausing it touches this row only.
+
+    `title`, `body` and `data` are the content itself, or its template when `is_personalised`; message rows hold
+    their own only in the second case.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
+    campaign_id = models.UUIDField(_("campaign"), null=True, blank=True)
+    template_version = models.ForeignKey(MessageTemplateVersion, models.SET_NULL, null=True, related_name="+")
+    channel_type = models.CharField(_("channel"), max_length=16, choices=ChannelType.choices)
+    priority = models.CharField(_("priority"), max_length=8, choices=Priority.choices)
+    state = models.CharField(_("state"), max_length=8, choices=DispatchState.choices, default=DispatchState.ACTIVE)
+    title = models.TextField(_("title"), blank=True)
+    body = models.TextField(_("body"), blank=True)
+    data = models.JSONField(_("data"), default=dict)
+    options = models.JSONField(_("options"), default=dict)
+    variables = models.JSONField(_("variables"), default=dict)
+    is_personalised = models.BooleanField(_("personalised"), default=False)
+    audience = models.JSONField(_("audience"), null=True)
+    """Targeting criteria with segments resolved; null when the recipients were named."""
+    ttl_s = models.PositiveIntegerField(_("time to live (s)"))
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("dispatch")
+        verbose_name_plural = _("dispatches")
+        indexes = (
+            models.Index(fields=("application", "id"), name="dispatch_by_application"),
+            models.Index(fields=("campaign_id",), name="dispatch_by_campaign"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class BatchState(models.TextChoices):
+    WAITING = "waiting", _("Waiting")
+    """Until `due_at`: for its first time, or for the retries of its messages."""
+    CLAIMED = "claimed", _("Being sent")
+    DONE = "done", _("Done")
+
+
+class DispatchBatch(models.Model):
+    """A slice of a dispatch's recipients.
+
+    A campaign's batch is a range of subscription ids; its messages are made when it is first claimed. An API
+    request's batch has its messages from the start. Either way the messages are the range from `first_id`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="batches", db_index=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
+    subscription_type = models.CharField(_("type"), max_length=16, choices=SubscriptionType.choices)
+    priority = models.CharField(_("priority"), max_length=8, choices=Priority.choices)
+    state = models.CharField(_("state"), max_length=8, choices=BatchState.choices, default=BatchState.WAITING)
+    due_at = models.DateTimeField(_("due"), default=timezone.now)
+    expires_at = models.DateTimeField(_("expires"))
+    """When the time to live of its messages ends."""
+    queued_at = models.DateTimeField(_("queued"), null=True)
+    lease_id = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(_("leased until"), null=True)
+    claims = models.PositiveSmallIntegerField(_("claims"), default=0)
+    after_id = models.UUIDField(null=True)
+    """Subscriptions of a campaign's slice: greater than this …"""
+    until_id = models.UUIDField(null=True)
+    """… up to and including this."""
+    first_id = models.UUIDField(_("first message"), null=True)
+    """Base of the range of message ids (`IdRange`); null until the messages are made."""
+    recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+        indexes = (
+            models.Index(fields=("dispatch", "id"), name="batch_of_dispatch"),
+            models.Index(fields=("first_id",), name="batch_by_message_range"),
+            models.Index(fields=("due_at",), name="batch_waiting", condition=models.Q(state="waiting")),
+            models.Index(fields=("lease_until",), name="batch_claimed", condition=models.Q(state="claimed")),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class MessageStatus(models.TextChoices):
+    PENDING = "pending", _("Pending")
+    SUCCESSFUL = "successful", _("Successful")
+    """The provider took it; never means delivered."""
+    ERRORED = "errored", _("Errored")
+    """Temporary: it has a due time (`retry_at`)."""
+    FAILED = "failed", _("Failed")
+    """Final: it has an `error_reason`."""
+    RECEIVED = "received", _("Received")
+    CONVERTED = "converted", _("Converted")
+
+
+class Message(models.Model):
+    """One message to one subscription (specification 3.3, MESSAGE).
+
+    Partitioned by ranges of `id`; no database foreign keys and no index that names the state, so that updates stay
+    HOT (design, section 7). `title`, `body` and `data` are null when they are the dispatch's own.
+    `version_history` of the specification is `MessageEvent`.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    application = models.ForeignKey(
+        Application, models.DO_NOTHING, related_name="messages", db_constraint=False, db_index=False
+    )
+    dispatch = models.ForeignKey(Dispatch, models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    campaign_id = models.UUIDField(_("campaign"), null=True)
+    subscription = models.ForeignKey(
+        Subscription, models.DO_NOTHING, related_name="messages", db_constraint=False, db_index=False
+    )
+    user = models.ForeignKey(
+        AppUser, models.DO_NOTHING, null=True, related_name="messages", db_constraint=False, db_index=False
+    )
+    channel_type = models.CharField(_("channel"), max_length=16, choices=ChannelType.choices)
+    status = FSMField(_("status"), choices=MessageStatus.choices, default=MessageStatus.PENDING, protected=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    title = models.TextField(_("title"), null=True)
+    body = models.TextField(_("body"), null=True)
+    data = models.JSONField(_("data"), null=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    sent_at = models.DateTimeField(_("sent"), null=True)
+    received_at = models.DateTimeField(_("received"), null=True)
+    converted_at = models.DateTimeField(_("converted"), null=True)
+    failed_at = models.DateTimeField(_("failed"), null=True)
+    retry_at = models.DateTimeField(_("next attempt"), null=True)
+    error_reason = models.CharField(_("reason"), max_length=100, null=True)
+    error_details = models.JSONField(_("error details"), null=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        indexes = (
+            models.Index(fields=("application", "id"), name="message_by_application"),
+            models.Index(fields=("subscription", "id"), name="message_by_subscription"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    # The transition table of the specification (4, "메시지 상태 추적 시스템"). This is its only definition:
+    # `apps.messaging.lifecycle` reads it for the set-based form.
+
+    @transition(field=status, source=(MessageStatus.PENDING, MessageStatus.ERRORED), target=MessageStatus.SUCCESSFUL)
+    def send(self) -> None:
+        self.sent_at = timezone.now()
+
+    @transition(field=status, source=MessageStatus.PENDING, target=MessageStatus.ERRORED)
+    def error(self) -> None:
+        """The provider is to be asked again at `retry_at`."""
+
+    @transition(field=status, source=MessageStatus.ERRORED, target=MessageStatus.PENDING)
+    def retry(self) -> None:
+        self.retry_at = None
+
+    @transition(
+        field=status,
+        source=(MessageStatus.PENDING, MessageStatus.ERRORED, MessageStatus.SUCCESSFUL),
+        target=MessageStatus.FAILED,
+    )
+    def fail(self) -> None:
+        self.failed_at = timezone.now()
+
+    @transition(field=status, source=MessageStatus.SUCCESSFUL, target=MessageStatus.RECEIVED)
+    def receive(self) -> None:
+        self.received_at = timezone.now()
+
+    @transition(field=status, source=MessageStatus.RECEIVED, target=MessageStatus.CONVERTED)
+    def convert(self) -> None:
+        self.converted_at = timezone.now()
+
+
+class MessageEvent(models.Model):
+    """One transition of a message (specification 3.3, MESSAGE_EVENT), written in the transaction that made it.
+
+    The id is the message's with the number of the event in its last byte, so the events of a message are a range of
+    the primary key, and no event can be written twice. Partitioned like `Message`.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    application = models.ForeignKey(
+        Application, models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    message = models.ForeignKey(Message, models.DO_NOTHING, related_name="events", db_constraint=False, db_index=False)
+    event_type = models.CharField(_("event"), max_length=16, choices=MessageStatus.choices)
+    """The state that the message moved to."""
+    occurred_at = models.DateTimeField(_("occurred"))
+    metadata = models.JSONField(_("metadata"), null=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("message event")
+        verbose_name_plural = _("message events")
+
+    def __str__(self) -> str:
+        return f"{self.event_type} · {self.message_id}"

@@ -1,0 +1,42 @@
+"""The one seam by which upper apps learn of results: set-based, inside the transaction that moves the messages.
+
+Campaign counters and rollups register here at start-up (`AppConfig.ready`). A recorder gets what one statement moved,
+already grouped, so its cost is per slice and never per message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+
+class StatusCount(NamedTuple):
+    """`count` messages of one campaign (or of none) that went from one state to another."""
+
+    application_id: UUID
+    campaign_id: UUID | None
+    channel_type: str
+    old: str
+    """Empty for messages that were just made."""
+    new: str
+    reason: str
+    count: int
+
+
+Recorder = Callable[[Sequence[StatusCount]], None]
+
+_recorders: list[Recorder] = []
+
+
+def register(recorder: Recorder) -> None:
+    """Call `recorder` with every set of transitions from now on; registering twice is registering once."""
+    if recorder not in _recorders:
+        _recorders.append(recorder)
+
+
+def record(counts: Sequence[StatusCount]) -> None:
+    """Tell every recorder; called last in the transaction, since recorders lock rows that all slices share."""
+    if counts:
+        for recorder in _recorders:
+            recorder(counts)

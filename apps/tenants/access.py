@@ -1,0 +1,237 @@
+"""Who is calling, for which application, with what rights, and how often.
+
+Every API view declares `scopes`, a scope for each method; a view that forgets one is closed. Keys and operators'
+tokens come in the same header, `Authorization: Bearer …`; an operator names the application in `X-Application-Id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.utils import timezone
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from apps.tenants.models import ApiKey, Application, KeyKind, Operator
+from apps.tenants.scopes import ROLE_SCOPES, SCOPES, SDK_SCOPE
+from automata_signal.errors import Forbidden, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+KEY_PREFIXES = {KeyKind.SECRET: "as_sk_", KeyKind.PUBLISHABLE: "as_pk_"}
+LAST_USED_RESOLUTION_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, `request.auth` of every API request. `application` is None only for an operator's own routes."""
+
+    application: Application | None
+    scopes: frozenset[str]
+    key: ApiKey | None = None
+    operator: Operator | None = None
+
+    @property
+    def kind(self) -> str:
+        """`secret`, `publishable` or `operator`: also the name of its rate."""
+        return str(self.key.kind) if self.key else "operator"
+
+    @property
+    def id(self) -> UUID:
+        owner = self.key or self.operator
+        assert owner is not None
+        return owner.pk
+
+    @property
+    def label(self) -> str:
+        """For history and audit: who did it."""
+        return f"key {self.key.prefix}…" if self.key else str(self.operator)
+
+
+def key_digest(key: str) -> bytes:
+    """Keys have 192 random bits, so a plain SHA-256 is as good as a slow hash, and quick."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+class CallerAuthentication(BaseAuthentication):
+    """API keys and operators' access tokens (JWT)."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
+        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        if not scheme:
+            return None
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("Use `Authorization: Bearer <key or token>`.")
+        token = token.strip()
+        if token.startswith(tuple(KEY_PREFIXES.values())):
+            return AnonymousUser(), self._key_caller(token)
+        return self._operator_caller(request, token)
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+    def _key_caller(self, token: str) -> Caller:
+        key = ApiKey.objects.select_related("application").filter(digest=key_digest(token)).first()
+        if key is None or not key.is_usable:
+            raise Unauthenticated("The key is unknown, revoked or expired.")
+        if not key.application.is_active:
+            raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
+        note_key_use(key)
+        granted = {SDK_SCOPE} if key.kind == KeyKind.PUBLISHABLE else set(key.scopes) & set(SCOPES)
+        return Caller(key.application, frozenset(granted), key=key)
+
+    def _operator_caller(self, request: Request, token: str) -> tuple[Operator, Caller]:
+        from rest_framework_simplejwt.authentication import JWTAuthentication
+
+        jwt = JWTAuthentication()
+        try:
+            operator = jwt.get_user(jwt.get_validated_token(token.encode()))
+        except exceptions.AuthenticationFailed:
+            raise Unauthenticated("The token is not valid or has expired.") from None
+        assert isinstance(operator, Operator)
+        application_id = request.headers.get("X-Application-Id")
+        if application_id is None:
+            return operator, Caller(None, frozenset(), operator=operator)
+        return operator, operator_caller(operator, application_id)
+
+
+def operator_caller(operator: Operator, application_id: str) -> Caller:
+    """The operator acting in one application, with the scopes of the role there.
+
+    An application that does not exist and one where the operator has no role get the same refusal.
+    """
+    try:
+        key = UUID(application_id)
+    except ValueError:
+        raise Forbidden("You are not a member of this application.") from None
+    if operator.is_superuser:
+        application = Application.objects.filter(pk=key).first()
+        scopes = frozenset(SCOPES)
+    else:
+        membership = operator.memberships.select_related("application").filter(application_id=key).first()
+        application = membership.application if membership else None
+        scopes = ROLE_SCOPES[membership.role] if membership else frozenset()
+    if application is None:
+        raise Forbidden("You are not a member of this application.")
+    if not application.is_active:
+        raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
+    return Caller(application, scopes, operator=operator)
+
+
+def note_key_use(key: ApiKey) -> None:
+    """Keep `last_used_at` true to the minute without a write for each request."""
+    now = timezone.now()
+    if key.last_used_at is None or (now - key.last_used_at).total_seconds() > LAST_USED_RESOLUTION_S:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+class HasScope(BasePermission):
+    """The caller has the scope that the view's `scopes` names for this method; `PUBLIC` needs no caller."""
+
+    PUBLIC = "public"
+    OPERATOR = "operator"
+    """Any signed-in operator, without an application."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        needed = self.needed(view, request.method or "")
+        if needed == (self.PUBLIC,):
+            return True
+        caller = request.auth
+        if not isinstance(caller, Caller):
+            raise Unauthenticated("Send a key or a token in `Authorization: Bearer …`.")
+        if needed == (self.OPERATOR,):
+            if caller.operator is None:
+                raise Forbidden("This route is for operators.")
+            return True
+        if caller.application is None:
+            raise Forbidden("Name the application in the X-Application-Id header.", code="APPLICATION_NEEDED")
+        if not caller.scopes.intersection(needed):
+            raise Forbidden(f"This needs the scope {' or '.join(needed) or 'of another kind of key'}.")
+        return True
+
+    @staticmethod
+    def needed(view: Any, method: str) -> tuple[str, ...]:
+        """The scopes of which one is enough."""
+        scopes: Mapping[str, str | tuple[str, ...]] = getattr(view, "scopes", {})
+        needed = scopes.get("GET" if method in ("HEAD", "OPTIONS") else method, ())
+        return (needed,) if isinstance(needed, str) else tuple(needed)
+
+
+# --- Rates -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """For the `RateLimit-*` headers: requests allowed per minute, how many are left, seconds until it starts anew."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+@cache
+def rate_counters() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.25, socket_connect_timeout=0.25)
+
+
+def count_request(name: str, limit: int) -> RateState | None:
+    """Count one request of this minute. None when Redis does not answer: then nobody is held up for it."""
+    now = int(time.time())
+    window = f"automata:rate:{name}:{now // 60}"
+    try:
+        with rate_counters().pipeline(transaction=False) as pipe:
+            count, _ = pipe.incr(window).expire(window, 120).execute()
+    except redis.RedisError as error:
+        log.warning("rate limits are off: Redis does not answer", extra={"cause": str(error)})
+        return None
+    return RateState(limit, limit - count, 60 - now % 60)
+
+
+class CallerThrottle(BaseThrottle):
+    """Requests per minute: by key or operator, and by address for SDKs and for who did not sign in."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        self.state: RateState | None = None
+        for name, limit in self.limits(request):
+            state = count_request(name, limit)
+            if state is not None and (self.state is None or state.remaining < self.state.remaining):
+                self.state = state
+        request.rate = self.state  # type: ignore[attr-defined]
+        return self.state is None or self.state.remaining >= 0
+
+    def wait(self) -> float | None:
+        return self.state.reset_s if self.state else None
+
+    @staticmethod
+    def limits(request: Request) -> list[tuple[str, int]]:
+        rates = settings.API_RATE_PER_MINUTE
+        address = client_address(request)
+        caller = request.auth
+        if not isinstance(caller, Caller):
+            return [(f"anonymous:{address}", rates["anonymous"])]
+        limits = [(f"{caller.kind}:{caller.id}", (caller.key and caller.key.rate_per_minute) or rates[caller.kind])]
+        if caller.kind == KeyKind.PUBLISHABLE:
+            limits.append((f"device:{caller.id}:{address}", rates["device"]))
+        return limits
+
+
+def client_address(request: Request) -> str:
+    """The peer, or what the last `TRUSTED_PROXIES` proxies said of it; a client cannot choose its own."""
+    if settings.TRUSTED_PROXIES:
+        forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+        if len(forwarded) >= settings.TRUSTED_PROXIES:
+            return str(forwarded[-settings.TRUSTED_PROXIES])
+    return str(request.META.get("REMOTE_ADDR", ""))

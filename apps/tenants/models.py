@@ -1,0 +1,233 @@
+"""Who sends: operators, applications, their keys, credentials and roles."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+from zoneinfo import available_timezones
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from apps.tenants.application_settings import check_settings
+from automata_signal.encryption import EncryptedJSONField
+from automata_signal.ids import new_id
+
+
+class OperatorManager(BaseUserManager["Operator"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> Operator:
+        operator = self.model(email=self.normalize_email(email).lower(), **fields)
+        operator.set_password(password)
+        operator.save(using=self._db)
+        return operator
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Operator:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> Operator:
+        return self.get(email__iexact=username)
+
+
+class Operator(AbstractBaseUser, PermissionsMixin):
+    """A person at the console, known by e-mail. Superusers run the platform; others act by `Membership`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    email = models.EmailField(_("e-mail"), unique=True)
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    is_staff = models.BooleanField(_("may use the console"), default=True)
+    is_active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+
+    objects = OperatorManager()
+    history = HistoricalRecords(excluded_fields=["password", "last_login"])
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        verbose_name = _("operator")
+        verbose_name_plural = _("operators")
+
+    def __str__(self) -> str:
+        return self.email
+
+
+def default_settings() -> dict[str, Any]:
+    return {}
+
+
+class Application(models.Model):
+    """One app or service whose users receive messages (specification 3.3, APPLICATION).
+
+    The specification's single `api_key` column is `ApiKey`: keys can be several, scoped and rotated.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(_("name"), max_length=200)
+    settings = models.JSONField(_("settings"), default=default_settings, blank=True)
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    default_language = models.CharField(_("default language"), max_length=16, default="en")
+    is_active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    members = models.ManyToManyField(Operator, through="Membership", related_name="applications")
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = _("application")
+        verbose_name_plural = _("applications")
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if self.time_zone not in available_timezones():
+            raise ValidationError({"time_zone": _("is not a time zone such as Asia/Seoul")})
+        if problems := check_settings(self.settings):
+            raise ValidationError({"settings": [f"{p.field}: {p.message}" for p in problems]})
+
+
+class Role(models.TextChoices):
+    """What a member may do in an application; `apps.tenants.scopes` has the table."""
+
+    OWNER = "owner", _("Owner")
+    MANAGER = "manager", _("Manager")
+    MARKETER = "marketer", _("Marketer")
+    ANALYST = "analyst", _("Analyst")
+    SUPPORT = "support", _("Support")
+
+
+class Membership(models.Model):
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    operator = models.ForeignKey(Operator, models.CASCADE, related_name="memberships")
+    application = models.ForeignKey(Application, models.CASCADE, related_name="memberships")
+    role = models.CharField(_("role"), max_length=16, choices=Role.choices)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = _("membership")
+        verbose_name_plural = _("memberships")
+        constraints = (models.UniqueConstraint(fields=("operator", "application"), name="one_role_per_application"),)
+
+    def __str__(self) -> str:
+        return f"{self.operator} · {self.application} · {self.role}"
+
+
+M = TypeVar("M", bound=models.Model)
+
+
+class ScopedQuerySet(models.QuerySet[M]):
+    """Rows of applications; every query for an application's data goes through `for_application`."""
+
+    def for_application(self, application: Application) -> ScopedQuerySet[M]:
+        return self.filter(application_id=application.pk)
+
+
+class KeyKind(models.TextChoices):
+    SECRET = "secret", _("Secret (app server)")
+    PUBLISHABLE = "publishable", _("Publishable (SDK)")
+
+
+class ApiKey(models.Model):
+    """A key of an application. Only its SHA-256 is stored; the prefix tells keys apart.
+
+    A rotated key names its successor and works on until `expires_at`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="api_keys")
+    name = models.CharField(_("name"), max_length=200)
+    kind = models.CharField(_("kind"), max_length=16, choices=KeyKind.choices)
+    prefix = models.CharField(_("starts with"), max_length=16, editable=False)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    scopes = ArrayField(models.CharField(max_length=40), verbose_name=_("scopes"), default=list)
+    rate_per_minute = models.PositiveIntegerField(_("requests per minute"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    replaced_by = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="replaces")
+
+    objects = ScopedQuerySet.as_manager()
+    history = HistoricalRecords(excluded_fields=["digest", "last_used_at"])
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… ({self.name})"
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+class Provider(models.TextChoices):
+    APNS = "apns", "APNs"
+    FCM = "fcm", "FCM"
+
+
+class ChannelCredential(models.Model):
+    """What a provider knows us by, encrypted. The lowest `position` of a provider is used first.
+
+    The breaker opens when too many addresses do not fit this credential: that is more likely our mistake than
+    an audience's end, so sending stops and an operator is told instead.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="credentials")
+    provider = models.CharField(_("provider"), max_length=16, choices=Provider.choices)
+    name = models.CharField(_("name"), max_length=200)
+    secret = EncryptedJSONField(_("secret"))
+    summary = models.JSONField(_("summary"), default=dict, editable=False)
+    """What may be shown of the secret: key id, bundle id, project. Never the key."""
+    position = models.PositiveSmallIntegerField(_("position"), default=0)
+    is_active = models.BooleanField(_("active"), default=True)
+    breaker_opened_at = models.DateTimeField(_("stopped since"), null=True, blank=True, editable=False)
+    breaker_reason = models.CharField(_("stopped because"), max_length=200, blank=True, editable=False)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
+    last_error_at = models.DateTimeField(_("last error at"), null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = ScopedQuerySet.as_manager()
+    history = HistoricalRecords(excluded_fields=["secret", "last_error", "last_error_at"])
+
+    class Meta:
+        verbose_name = _("channel credential")
+        verbose_name_plural = _("channel credentials")
+        ordering = ("application", "provider", "position", "id")
+
+    def __str__(self) -> str:
+        return f"{self.get_provider_display()} · {self.name}"
+
+
+class IdempotencyRecord(models.Model):
+    """The answer to a POST that carried an `Idempotency-Key`, written in the transaction of its effect."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    route = models.CharField(max_length=200)
+    request_digest = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField(null=True)
+    answer = models.JSONField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("application", "key"), name="one_answer_per_idempotency_key"),)
+        indexes = (models.Index(fields=("created_at",), name="idempotency_created"),)
+
+    def __str__(self) -> str:
+        return self.key

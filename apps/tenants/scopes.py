@@ -1,0 +1,42 @@
+"""What can be allowed, and which role has it. A key's scopes and a member's role are read in the same words."""
+
+from __future__ import annotations
+
+from apps.tenants.models import Role
+
+SCOPES: dict[str, str] = {
+    "users:read": "Read and export users",
+    "users:write": "Create and change users, archive and erase them",
+    "subscriptions:read": "List and read subscriptions",
+    "subscriptions:write": "Register, change and end subscriptions",
+    "templates:read": "Read and preview templates",
+    "templates:write": "Create and change templates",
+    "messages:read": "Read messages and their events",
+    "messages:send": "Send and cancel messages",
+    "segments:read": "Read segments and count audiences",
+    "segments:write": "Create and change segments",
+    "campaigns:read": "Read campaigns and their figures",
+    "campaigns:write": "Create and change campaigns, send tests",
+    "campaigns:launch": "Schedule, launch, pause, resume and cancel campaigns",
+    "receipts:write": "Report receipts for any subscription of the application",
+    "settings:read": "Read the application's settings, keys and credentials (masked)",
+    "settings:write": "Change the application's settings, keys and credentials",
+}
+"""For secret keys and roles. A publishable key has one scope, `sdk`, and no other can be added."""
+
+SDK_SCOPE = "sdk"
+
+_READ = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
+_MARKETING = frozenset(
+    {"templates:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send"},
+)
+
+ROLE_SCOPES: dict[str, frozenset[str]] = {
+    Role.OWNER: frozenset(SCOPES),
+    Role.MANAGER: frozenset(SCOPES) - {"settings:write"},
+    Role.MARKETER: (_READ - {"settings:read"}) | _MARKETING,
+    Role.ANALYST: _READ - {"settings:read"},
+    Role.SUPPORT: frozenset(
+        {"users:read", "users:write", "subscriptions:read", "subscriptions:write", "messages:read"}
+    ),
+}

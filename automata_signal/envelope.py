@@ -1,0 +1,102 @@
+"""JSON on the wire: the envelope around every answer, and a strict parser for every body.
+
+The envelope is that of the companion design (`004_…`, section 2.3):
+
+    {"success": true,  "data": …,  "meta": {"timestamp": …, "version": "1.0", "request_id": …}}
+    {"success": false, "error": {"code": …, "message": …, "details": [{"field": …, "message": …}]}, "meta": …}
+
+Rest framework loads this module while it loads its own views, so it imports nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+from django.conf import settings
+from rest_framework import exceptions, status
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+
+from automata_signal.errors import FieldProblem, PayloadTooLarge, ValidationFailed
+
+JSON_DEPTH_MAX = 32
+
+
+def meta() -> dict[str, Any]:
+    """What accompanies every answer; the request id is the one in the logs."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return {"timestamp": datetime.now(UTC), "version": settings.API_VERSION, "request_id": request_id}
+
+
+class EnvelopeRenderer(BaseRenderer):
+    """Puts the view's data into the envelope; errors arrive in it already."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        response = (renderer_context or {}).get("response")
+        if response is not None and response.status_code == status.HTTP_204_NO_CONTENT:
+            return b""
+        if response is None or not response.exception:
+            data = {"success": True, "data": data, "meta": meta() | getattr(response, "meta", {})}
+        return orjson.dumps(data, default=str)
+
+
+def error_body(code: str, message: str, details: list[FieldProblem] | None = None) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": code, "message": message, "details": [p._asdict() for p in details or []]}
+    return {"success": False, "error": error, "meta": meta()}
+
+
+class StrictJSONParser(BaseParser):
+    """JSON by orjson, bounded in size and depth, and free of what PostgreSQL cannot store (NUL)."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        limit = settings.REQUEST_BODY_MAX_BYTES
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The body is larger than {limit} bytes.")
+        if not body:
+            return {}
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise exceptions.ParseError(f"The body is not valid JSON: {error}") from None
+        if body.count(b"[") + body.count(b"{") > JSON_DEPTH_MAX:
+            _check_depth(value, "", 0)
+        if b"\\u0000" in body:
+            _refuse_nul(value, "")
+        return value
+
+
+def _children(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield f"{path}.{key}" if path else key, child
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield f"{path}[{index}]", child
+
+
+def _check_depth(value: Any, path: str, depth: int) -> None:
+    if depth > JSON_DEPTH_MAX:
+        raise ValidationFailed.of(path[:200], f"is nested deeper than {JSON_DEPTH_MAX} levels")
+    for child_path, child in _children(value, path):
+        if isinstance(child, dict | list):
+            _check_depth(child, child_path, depth + 1)
+
+
+def _refuse_nul(value: Any, path: str) -> None:
+    if isinstance(value, str) and "\0" in value:
+        raise ValidationFailed.of(path, "holds a NUL character")
+    if isinstance(value, dict) and any("\0" in key for key in value):
+        raise ValidationFailed.of(path, "has a name that holds a NUL character")
+    for child_path, child in _children(value, path):
+        _refuse_nul(child, child_path)

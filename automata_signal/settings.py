@@ -1,0 +1,351 @@
+"""All settings, read from the environment. `docs/operations.md` has them as a table.
+
+`AUTOMATA_ENV` is one of `development` (the default), `test`, `demo` and `production`. Production refuses to
+start with a missing secret, with DEBUG, or with a provider address that is not the provider's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
+
+from automata_signal.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+AUTOMATA_ENV: str = env.str("AUTOMATA_ENV", "development")
+if AUTOMATA_ENV not in ("development", "test", "demo", "production"):
+    raise ImproperlyConfigured(f"AUTOMATA_ENV is {AUTOMATA_ENV!r}: use development, test, demo or production")
+IS_PRODUCTION = AUTOMATA_ENV == "production"
+DEBUG: bool = env.bool("DEBUG", False)
+if IS_PRODUCTION and DEBUG:
+    raise ImproperlyConfigured("DEBUG shows secrets to strangers: it cannot be on in production")
+
+
+def secret(name: str, development_value: str) -> str:
+    """A secret from the environment; only outside of production is there a value for convenience."""
+    value: str = env.str(name, "")
+    if not value and IS_PRODUCTION:
+        raise ImproperlyConfigured(f"{name} must be set in production")
+    return value or development_value
+
+
+def key_bytes(name: str, text: str) -> bytes:
+    """32 bytes from base64."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ImproperlyConfigured(f"{name} must hold 32 bytes in base64 (openssl rand -base64 32)")
+    return key
+
+
+def key_table(name: str, text: str) -> dict[int, bytes]:
+    """`id:base64,id:base64`, ids 1 to 255, the encrypting key first."""
+    table: dict[int, bytes] = {}
+    for part in text.split(","):
+        key_id, _, key = part.strip().partition(":")
+        if not key_id.isdigit() or not 1 <= int(key_id) <= 255:
+            raise ImproperlyConfigured(f"{name}: {key_id!r} is not a key id from 1 to 255")
+        table[int(key_id)] = key_bytes(name, key)
+    return table
+
+
+_DEVELOPMENT_KEY = base64.b64encode(b"automata-development-only-key-32").decode()
+SECRET_KEY = secret("SECRET_KEY", "development-only-not-a-secret-not-for-production-use")
+ENCRYPTION_KEYS = key_table("ENCRYPTION_KEYS", secret("ENCRYPTION_KEYS", f"1:{_DEVELOPMENT_KEY}"))
+TOKEN_DIGEST_KEY = key_bytes("TOKEN_DIGEST_KEY", secret("TOKEN_DIGEST_KEY", _DEVELOPMENT_KEY))
+
+# --- Web ---------------------------------------------------------------------------------------------------------
+
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[] if IS_PRODUCTION else ["localhost", "127.0.0.1"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+TRUSTED_PROXIES: int = env.int("TRUSTED_PROXIES", 0)
+"""How many proxies stand before us and append to `X-Forwarded-For`."""
+PUBLIC_URL: str = env.str("PUBLIC_URL", "http://localhost:8000")
+ROOT_URLCONF = "automata_signal.urls"
+WSGI_APPLICATION = "automata_signal.wsgi.application"
+ASGI_APPLICATION = "automata_signal.asgi.application"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 4 * 1024 * 1024)
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+if IS_PRODUCTION:
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000)
+    SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.simple_history",
+    "unfold.contrib.import_export",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "simple_history",
+    "import_export",
+    "django_fsm",
+    "django_celery_beat",
+    "django_structlog",
+    "apps.tenants",
+    "apps.subscriptions",
+    "apps.messaging",
+    "apps.campaigns",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "automata_signal.health.HealthMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+if IS_PRODUCTION:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+WHITENOISE_USE_FINDERS = not IS_PRODUCTION
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ko", "한국어")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+# --- Operators ---------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "tenants.Operator"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+PASSWORD_RESET_TIMEOUT = 3_600
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", "Automata-Signal <no-reply@localhost>")
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------------
+
+# Threads of the web process share a pool; a worker process has one connection and keeps it across tasks.
+DATABASE_POOL_MAX: int = env.int("DATABASE_POOL_MAX", 0)
+DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", 60_000)
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default="postgresql://postgres@localhost:5432/automata_signal")
+}
+DATABASES["default"]["CONN_MAX_AGE"] = 0 if DATABASE_POOL_MAX else None
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = not DATABASE_POOL_MAX
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    {
+        "connect_timeout": 5,
+        "application_name": env.str("APPLICATION_NAME", "automata-signal"),
+        "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout=30000",
+    }
+)
+if DATABASE_POOL_MAX:
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_MAX, "timeout": 5}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis and Celery --------------------------------------------------------------------------------------------
+
+REDIS_URL: str = env.str("REDIS_URL", "redis://localhost:6379/0")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "automata",
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+    }
+}
+
+CHANNELS = ("push", "email", "sms", "kakao", "in_app")
+PRIORITIES = ("high", "medium", "low")
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "queue_order_strategy": "priority",  # a worker with several queues empties the first before the second
+    "visibility_timeout": 3_600,
+    "socket_connect_timeout": 2,
+    "socket_timeout": 30,
+}
+CELERY_TASK_QUEUES = [
+    *(Queue(f"{channel}.{priority}") for priority in PRIORITIES for channel in CHANNELS),
+    Queue("control"),
+]
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_SCHEDULE = {
+    "queue what is due": {"task": "messaging.queue_due", "schedule": 1.0, "options": {"expires": 5}},
+    "free abandoned batches": {"task": "messaging.free_abandoned", "schedule": 10.0, "options": {"expires": 30}},
+    "fail unanswered messages": {"task": "messaging.expire_unreceived", "schedule": 300.0},
+    "make partitions": {"task": "messaging.make_partitions", "schedule": 3_600.0},
+    "drop old partitions": {"task": "messaging.drop_partitions", "schedule": 86_400.0},
+    "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
+    "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
+    "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
+    "forget idempotency keys": {"task": "tenants.forget_idempotency_keys", "schedule": 3_600.0},
+}
+
+# --- Messages ----------------------------------------------------------------------------------------------------
+
+BATCH_SIZE: int = env.int("BATCH_SIZE", 1_000)
+"""Recipients in one slice of a campaign."""
+BATCH_LEASE_S: int = env.int("BATCH_LEASE_S", 120)
+"""How long a worker may hold a slice without a sign of life before another takes it."""
+RETRY_MAX_ATTEMPTS: int = env.int("RETRY_MAX_ATTEMPTS", 6)
+MESSAGE_TTL_MAX_S = 28 * 24 * 3_600
+PARTITION_MONTHS_AHEAD: int = env.int("PARTITION_MONTHS_AHEAD", 3)
+RETENTION_DAYS_DEFAULT: int = env.int("RETENTION_DAYS_DEFAULT", 0)
+"""Days after which whole partitions of messages are dropped; 0 keeps them for ever."""
+
+# --- Providers ---------------------------------------------------------------------------------------------------
+
+_PROVIDER_DEFAULTS = {
+    "APNS_URL": "https://api.push.apple.com:443",
+    "APNS_SANDBOX_URL": "https://api.sandbox.push.apple.com:443",
+    "FCM_URL": "https://fcm.googleapis.com",
+    "FCM_TOKEN_URL": "https://oauth2.googleapis.com/token",
+}
+_PROVIDER_DOMAINS = (".push.apple.com", ".googleapis.com")
+
+
+def provider_url(name: str) -> str:
+    """The provider's own address, or another one outside of production."""
+    url: str = env.str(name, _PROVIDER_DEFAULTS[name])
+    host = urlsplit(url).hostname or ""
+    if urlsplit(url).scheme != "https":
+        raise ImproperlyConfigured(f"{name} must be an https address")
+    if IS_PRODUCTION and not f".{host}".endswith(_PROVIDER_DOMAINS):
+        raise ImproperlyConfigured(f"{name} is {host!r}: in production only the provider's own address can be used")
+    return url
+
+
+APNS_URL = provider_url("APNS_URL")
+APNS_SANDBOX_URL = provider_url("APNS_SANDBOX_URL")
+FCM_URL = provider_url("FCM_URL")
+FCM_TOKEN_URL = provider_url("FCM_TOKEN_URL")
+PROVIDER_CA_FILE: str = env.str("PROVIDER_CA_FILE", "")
+PROVIDER_CONNECTIONS: int = env.int("PROVIDER_CONNECTIONS", 4)
+PROVIDER_STREAMS: int = env.int("PROVIDER_STREAMS", 100)
+PROVIDER_TIMEOUT_S: float = env.float("PROVIDER_TIMEOUT_S", 15.0)
+BREAKER_MIN_MISMATCHES: int = env.int("BREAKER_MIN_MISMATCHES", 50)
+BREAKER_MISMATCH_SHARE: float = env.float("BREAKER_MISMATCH_SHARE", 0.3)
+BREAKER_COOLDOWN_S: int = env.int("BREAKER_COOLDOWN_S", 900)
+
+# --- API ---------------------------------------------------------------------------------------------------------
+
+API_VERSION = "1.0"
+API_RATE_PER_MINUTE = {
+    "secret": env.int("API_RATE_SECRET_PER_MINUTE", 60_000),
+    "publishable": env.int("API_RATE_PUBLISHABLE_PER_MINUTE", 600_000),
+    "device": env.int("API_RATE_DEVICE_PER_MINUTE", 1_200),
+    "operator": env.int("API_RATE_OPERATOR_PER_MINUTE", 6_000),
+    "anonymous": env.int("API_RATE_ANONYMOUS_PER_MINUTE", 30),
+}
+IDEMPOTENCY_KEEP_HOURS = 24
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.tenants.access.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["apps.tenants.access.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["apps.tenants.access.CallerThrottle"],
+    "DEFAULT_RENDERER_CLASSES": ["automata_signal.envelope.EnvelopeRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["automata_signal.envelope.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "automata_signal.openapi.EnvelopeSchema",
+    "EXCEPTION_HANDLER": "automata_signal.api.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=30),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "UPDATE_LAST_LOGIN": True,
+    "USER_ID_CLAIM": "sub",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Automata-Signal API",
+    "VERSION": API_VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+}
+
+# --- Console -----------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Automata-Signal",
+    "SITE_HEADER": "Automata-Signal",
+    "SITE_SYMBOL": "notifications_active",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+# --- Logs --------------------------------------------------------------------------------------------------------
+
+LOGGING = logging_config(level=env.str("LOG_LEVEL", "INFO"), as_json=env.bool("LOG_JSON", IS_PRODUCTION))
+
+TESTING = "pytest" in sys.modules

@@ -1,0 +1,30 @@
+"""Every address: the API under `/api/v1/`, its description, and the console."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from automata_signal import api
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return redirect("admin:index")
+
+
+urlpatterns = [
+    path("", home),
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/v1/", include("apps.tenants.urls")),
+    path("api/v1/", include("apps.subscriptions.urls")),
+    path("api/v1/", include("apps.messaging.urls")),
+    path("api/v1/", include("apps.campaigns.urls")),
+    re_path(r"^api/", api.not_found),
+]
+
+handler500 = "automata_signal.api.server_error"

@@ -1,0 +1,73 @@
+"""What every test may use: an application with its keys, and clients that call the API as they would."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from apps.tenants.models import Application, KeyKind
+from apps.tenants.services import key_create
+
+
+class ApiClient:
+    """Calls `/api/v1/…` with one key or token, JSON in and out."""
+
+    def __init__(self, token: str, **headers: str) -> None:
+        self._client = Client(raise_request_exception=False)
+        self._headers = {"authorization": f"Bearer {token}", **headers} if token else headers
+
+    def request(self, method: str, path: str, body=None, **headers: str):
+        address = path if path.startswith("/") else f"/api/v1/{path}"
+        return self._client.generic(
+            method,
+            address,
+            data=body if isinstance(body, bytes | str) else _json(body),
+            content_type="application/json",
+            headers={**self._headers, **headers},
+        )
+
+    def get(self, path: str, **headers: str):
+        return self.request("GET", path, b"", **headers)
+
+    def post(self, path: str, body=None, **headers: str):
+        return self.request("POST", path, body if body is not None else {}, **headers)
+
+    def patch(self, path: str, body=None, **headers: str):
+        return self.request("PATCH", path, body if body is not None else {}, **headers)
+
+    def delete(self, path: str, body=None, **headers: str):
+        return self.request("DELETE", path, body if body is not None else b"", **headers)
+
+
+def _json(body) -> bytes:
+    import orjson
+
+    return orjson.dumps(body)
+
+
+@pytest.fixture
+def application(db) -> Application:
+    return Application.objects.create(name="Shop", time_zone="Asia/Seoul")
+
+
+@pytest.fixture
+def other_application(db) -> Application:
+    return Application.objects.create(name="Stranger")
+
+
+@pytest.fixture
+def server(application) -> ApiClient:
+    """The app server: a secret key with every scope."""
+    return ApiClient(key_create(application=application, name="server", kind=KeyKind.SECRET).plaintext)
+
+
+@pytest.fixture
+def sdk(application) -> ApiClient:
+    """The SDK: the publishable key."""
+    return ApiClient(key_create(application=application, name="sdk", kind=KeyKind.PUBLISHABLE).plaintext)
+
+
+@pytest.fixture
+def stranger(other_application) -> ApiClient:
+    """Another application's app server, with every scope there."""
+    return ApiClient(key_create(application=other_application, name="server", kind=KeyKind.SECRET).plaintext)

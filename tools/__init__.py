@@ -1,0 +1,1 @@
+"""What `./run` executes once the environment is there: services, processes, modes. Imports nothing of the product."""

@@ -1,0 +1,93 @@
+"""The processes of the demo, as a table: what production starts from the Procfile, next to stand-in providers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.supervisor import ProcessSpec
+
+CHANNELS = ("push", "email", "sms", "kakao", "in_app")
+WEB_THREADS = 4
+PROVIDERS, APPLICATION = 1, 2
+"""Stages: the providers stop after the workers that talk to them, PostgreSQL and Redis (0) last."""
+
+
+def queues(*priorities: str) -> str:
+    """Celery's -Q for all channels, the first priority's queues first."""
+    return ",".join(f"{channel}.{priority}" for priority in priorities for channel in CHANNELS)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Loopback ports of one demo, and the folder where the stand-in providers keep the CA that signed them."""
+
+    web: int
+    apns: int
+    apns_control: int
+    fcm: int
+    fcm_control: int
+    ca_dir: Path
+
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.web}"
+
+    def environment(self) -> dict[str, str]:
+        """What the settings and the scenario read."""
+        apns, fcm = f"https://127.0.0.1:{self.apns}", f"https://127.0.0.1:{self.fcm}"
+        return {
+            "AUTOMATA_ENV": "demo",
+            "ALLOWED_HOSTS": "localhost,127.0.0.1",
+            "PUBLIC_URL": self.web_url,
+            "APNS_URL": apns,
+            "APNS_SANDBOX_URL": apns,
+            "FCM_URL": fcm,
+            "FCM_TOKEN_URL": f"{fcm}/token",
+            "PROVIDER_CA_FILE": str(self.ca_dir / "ca.pem"),
+            "API_URL": f"{self.web_url}/api/v1",
+            "SANDBOX_APNS_CONTROL_URL": f"http://127.0.0.1:{self.apns_control}",
+            "SANDBOX_FCM_CONTROL_URL": f"http://127.0.0.1:{self.fcm_control}",
+        }
+
+
+def python_module(
+    name: str, *arguments: str, stage: int = APPLICATION, env: Mapping[str, str] | None = None
+) -> ProcessSpec:
+    """A process of this Python; PostgreSQL lists its connections under its name."""
+    command = (sys.executable, "-m", *arguments)
+    return ProcessSpec(name, command, {"APPLICATION_NAME": f"automata-{name}", **(env or {})}, stage=stage)
+
+
+def provider(name: str, port: int, control_port: int, ca_dir: Path) -> ProcessSpec:
+    ports = ("--port", str(port), "--control-port", str(control_port))
+    return python_module(name, "apps.sandbox", name, *ports, "--ca-dir", str(ca_dir), stage=PROVIDERS)
+
+
+def worker(name: str, queue_names: str, concurrency: int) -> ProcessSpec:
+    """A Celery worker. Gossip and mingle serve clusters that elect; here they cost a second of every start."""
+    celery = ("celery", "-A", "automata_signal", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
+    pool = ("--hostname", f"{name}@%h", "--concurrency", str(concurrency), "--queues", queue_names)
+    return python_module(name, *celery, *pool)
+
+
+def demo_processes(at: Addresses) -> list[ProcessSpec]:
+    granian = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(at.web), "--no-ws")
+    threads = ("--workers", "2", "--blocking-threads", str(WEB_THREADS), "--respawn-failed-workers")
+    return [
+        provider("apns", at.apns, at.apns_control, at.ca_dir),
+        provider("fcm", at.fcm, at.fcm_control, at.ca_dir),
+        python_module(
+            "web",
+            *granian,
+            *threads,
+            "automata_signal.wsgi:application",
+            env={"DATABASE_POOL_MAX": str(WEB_THREADS)},
+        ),
+        worker("high", queues("high"), concurrency=1),
+        worker("bulk", queues("medium", "low"), concurrency=2),
+        worker("control", "control", concurrency=1),
+        python_module("beat", "celery", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="),
+    ]
