@@ -11,7 +11,6 @@ from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, JsonResponse
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions, serializers, status
@@ -95,7 +94,7 @@ def server_error(request: HttpRequest) -> JsonResponse:
     return JsonResponse(error_body("INTERNAL", "Something failed on our side; it was logged."), status=500)
 
 
-# --- Input and answers -------------------------------------------------------------------------------------------------
+# --- Input and answers -------------------------------------------------------------------------------------------
 
 
 class SignalResponse(Response):
@@ -133,7 +132,7 @@ class CursorPagination(BasePagination):
     default_limit = 50
     max_limit = 200
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: APIView | None = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self.limit = self._limit(request)
         if cursor := request.query_params.get("cursor"):
             queryset = queryset.filter(id__lt=decode_cursor(cursor))

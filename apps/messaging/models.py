@@ -15,7 +15,7 @@ from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
-from apps.tenants.models import Application, ChannelCredential, ScopedQuerySet
+from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.ids import new_id
 
 
@@ -162,15 +162,16 @@ class DispatchBatch(models.Model):
     lease_id = models.UUIDField(null=True)
     lease_until = models.DateTimeField(_("leased until"), null=True)
     claims = models.PositiveSmallIntegerField(_("claims"), default=0)
-    after_id = models.UUIDField(null=True)
-    """Subscriptions of a campaign's slice: greater than this …"""
-    until_id = models.UUIDField(null=True)
-    """… up to and including this."""
+    first_subscription_id = models.UUIDField(null=True)
+    last_subscription_id = models.UUIDField(null=True)
+    """The bounds of a campaign's slice, both inside of it; null when the recipients were named."""
     first_id = models.UUIDField(_("first message"), null=True)
     """Base of the range of message ids (`IdRange`); null until the messages are made."""
     recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished"), null=True)
+    receipts_closed = models.BooleanField(default=False)
+    """Whether what had no receipt in time was failed (application setting `receipt_timeout_hours`)."""
 
     objects = ScopedQuerySet.as_manager()
 
@@ -179,7 +180,7 @@ class DispatchBatch(models.Model):
         verbose_name_plural = _("batches")
         indexes = (
             models.Index(fields=("dispatch", "id"), name="batch_of_dispatch"),
-            models.Index(fields=("first_id",), name="batch_by_message_range"),
+            models.Index(fields=("application", "first_id"), name="batch_by_message_range"),
             models.Index(fields=("due_at",), name="batch_waiting", condition=models.Q(state="waiting")),
             models.Index(fields=("lease_until",), name="batch_claimed", condition=models.Q(state="claimed")),
         )

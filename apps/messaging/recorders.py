@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+PLANNED = "planned"
+
 
 class StatusCount(NamedTuple):
-    """`count` messages of one campaign (or of none) that went from one state to another."""
+    """So many messages of one campaign (or of none) that went from one state to another."""
 
     application_id: UUID
     campaign_id: UUID | None
     channel_type: str
     old: str
-    """Empty for messages that were just made."""
+    """Empty for messages that were just made; `PLANNED` for recipients who left before theirs was made."""
     new: str
     reason: str
-    count: int
+    messages: int
 
 
 Recorder = Callable[[Sequence[StatusCount]], None]

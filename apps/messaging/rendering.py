@@ -666,10 +666,13 @@ _FILTERS: dict[str, Callable[..., Any]] = {
 }
 FILTERS: Final = frozenset(_FILTERS)
 """Every filter a template may use."""
-TESTS: Final = frozenset(
-    "defined undefined none true false boolean number integer float string mapping sequence iterable odd even "
-    "divisibleby startingwith endingwith in eq ne lt le gt ge equalto lessthan greaterthan lower upper".split()
-)
+# fmt: off
+TESTS: Final = frozenset({
+    "boolean", "defined", "divisibleby", "endingwith", "eq", "equalto", "even", "false", "float", "ge", "greaterthan",
+    "gt", "in", "integer", "iterable", "le", "lessthan", "lower", "lt", "mapping", "ne", "none", "number", "odd",
+    "sequence", "startingwith", "string", "true", "undefined", "upper",
+})
+# fmt: on
 """Every test (`is …`) a template may use."""
 
 
@@ -706,10 +709,13 @@ def _blind(value: Any) -> Any:
 
 _ENGINE_FILTERS = {name: _metered(function) for name, function in _FILTERS.items()} | {"_loop": _loop}
 # What minijinja-py registers by itself; a test walks its own list and finds nothing left.
-_FOREIGN_FILTERS = tuple(
-    "attr batch bool chain dictsort filesizeformat format groupby indent lines list map pluralize pprint reject "
-    "rejectattr safe select selectattr slice striptags truncate wordwrap zip".split()
+# fmt: off
+_FOREIGN_FILTERS = (
+    "attr", "batch", "bool", "chain", "dictsort", "filesizeformat", "format", "groupby", "indent", "lines", "list",
+    "map", "pluralize", "pprint", "reject", "rejectattr", "safe", "select", "selectattr", "slice", "striptags", "wordwrap",
+    "zip",
 )
+# fmt: on
 _FOREIGN_GLOBALS = ("cycler", "debug", "dict", "joiner", "namespace")
 
 
@@ -725,8 +731,7 @@ def _new_environment() -> minijinja.Environment:
         pycompat=False,
     )
     for name in _FOREIGN_FILTERS:
-        if name not in _FILTERS:
-            environment.remove_filter(name)
+        environment.remove_filter(name)
     for name in _FOREIGN_GLOBALS:
         environment.remove_global(name)
     return environment
@@ -755,7 +760,12 @@ _TOKEN = re.compile(
     | (?P<name> [^\W\d]\w* ) | (?P<operator> \*\* | // | [=!<>]= | . )""",
     re.VERBOSE | re.DOTALL,
 )
-_OPERATORS = set("+ - * / ~ . , : | ( ) [ ] { } < > = % // ** == != <= >=".split())
+# fmt: off
+_OPERATORS = {
+    "+", "-", "*", "/", "~", ".", ",", ":", "|", "(", ")", "[", "]", "{", "}", "<", ">", "=", "%",
+    "//", "**", "==", "!=", "<=", ">=",
+}
+# fmt: on
 _WORDS = {"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"}
 _STATEMENTS = {"if", "elif", "else", "endif", "for", "endfor"}
 
@@ -866,7 +876,7 @@ class _Scan:
         for index in range(first, len(tokens)):
             token, before = tokens[index], tokens[index - 1]
             if token.text in "([":
-                if before.kind not in ("name",) and before.text not in (")", "]") or index == first:
+                if (before.kind not in ("name",) and before.text not in (")", "]")) or index == first:
                     self._refuse(token.start, "a loop runs over a variable or range(), with filters if need be")
                 depth += 1
             elif token.text in ")]":

@@ -131,9 +131,7 @@ class Apns(Provider):
             return "BadPath"
         return "DuplicateHeaders" if request.repeated else None
 
-    def _check_provider_token(
-        self, connection: Connection, peer: ApnsPeer, headers: dict[bytes, bytes]
-    ) -> str | None:
+    def _check_provider_token(self, connection: Connection, peer: ApnsPeer, headers: dict[bytes, bytes]) -> str | None:
         authorization = headers.get(b"authorization")
         if authorization is None or not authorization.lower().startswith(b"bearer "):
             return "MissingProviderToken"
@@ -150,11 +148,7 @@ class Apns(Provider):
             return "BadEnvironmentKeyInToken"
         if current is not None and current.key.team_id != token.key.team_id:
             return "UnrelatedKeyIdInToken"
-        if (
-            current is not None
-            and token not in peer.seen
-            and abs(token.issued_at - current.issued_at) < MIN_RENEWAL_S
-        ):
+        if current is not None and token not in peer.seen and abs(token.issued_at - current.issued_at) < MIN_RENEWAL_S:
             return "TooManyProviderTokenUpdates"
         peer.current = token
         peer.seen.add(token)
@@ -182,9 +176,7 @@ class Apns(Provider):
             reason = self._profiles[profile] = check_profile(*profile)
         return reason
 
-    def _check_device_token(
-        self, peer: ApnsPeer, token: str, raw: bytes, headers: dict[bytes, bytes]
-    ) -> str | None:
+    def _check_device_token(self, peer: ApnsPeer, token: str, raw: bytes, headers: dict[bytes, bytes]) -> str | None:
         if not _HEX.fullmatch(raw) or len(raw) > 400:
             return "BadDeviceToken"
         if token.startswith(_DEVELOPMENT_PREFIX) and peer.environment != "development":
@@ -212,7 +204,7 @@ class Apns(Provider):
         aps = payload.get("aps")
         if not isinstance(aps, dict) and push_type != b"mdm":
             return "PayloadEmpty"
-        if push_type == b"background" and aps.get("content-available") != 1:
+        if push_type == b"background" and (not isinstance(aps, dict) or aps.get("content-available") != 1):
             return "InvalidPushType"
         automata = payload.get("automata")
         message_id = automata.get("message_id") if isinstance(automata, dict) else None
@@ -286,7 +278,7 @@ class Apns(Provider):
                 "topics": sorted(key.topics),
                 "environments": sorted(key.environments),
             }
-            for key in self._verifier.keys()
+            for key in self._verifier.registered()
         ]
 
     def register_token(self, body: Mapping[str, Any]) -> None:

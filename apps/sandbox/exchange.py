@@ -52,7 +52,7 @@ class Connection(Protocol):
         """Drop the connection without a closing handshake."""
 
     def goaway(self, last_stream_id: int, error_code: int, debug: bytes) -> frozenset[int]:
-        """Send GOAWAY, forget later streams, close once the earlier ones are answered. Returns the streams forgotten."""
+        """Send GOAWAY, forget later streams (returned), close once the earlier ones are answered."""
 
     def set_stream_limit(self, limit: int) -> None:
         """Announce SETTINGS_MAX_CONCURRENT_STREAMS."""

@@ -93,7 +93,9 @@ class Http1Connection(asyncio.Protocol):
         lines = bytes(self._buffer[:head_end]).split(b"\r\n")
         try:
             method, path, version = lines[0].split(b" ")
-            pairs = [(name.strip().lower(), value.strip()) for name, _, value in (ln.partition(b":") for ln in lines[1:])]
+            pairs = [
+                (name.strip().lower(), value.strip()) for name, _, value in (ln.partition(b":") for ln in lines[1:])
+            ]
         except ValueError:
             self._refuse(400)
             return

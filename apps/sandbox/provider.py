@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import orjson
 from h2.errors import ErrorCodes
@@ -37,7 +37,7 @@ class Settings:
     clock_offset_s: float = 0.0  # the provider's clock runs ahead of the machine's by this
     access_token_ttl_s: int = 3599  # FCM
 
-    _CHOICES = {
+    _CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "down": ("", "unavailable", "refuse", "hang"),
         "goaway_last_stream": ("current", "previous", "zero", "max"),
         "answer_order": ("arrival", "reversed"),

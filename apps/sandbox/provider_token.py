@@ -42,7 +42,7 @@ def read_public_key(pem: str) -> ec.EllipticCurvePublicKey:
 
 
 class TokenVerifier:
-    """Verifies provider tokens; each signature once, as the same token comes with every request for 20 to 60 minutes."""
+    """Verifies provider tokens; each signature once, as one token comes with every request for 20 to 60 minutes."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], SigningKey] = {}
@@ -57,7 +57,7 @@ class TokenVerifier:
         self._keys.clear()
         self._verified.clear()
 
-    def keys(self) -> list[SigningKey]:
+    def registered(self) -> list[SigningKey]:
         return list(self._keys.values())
 
     def verify(self, authorization: bytes) -> ProviderToken | None:

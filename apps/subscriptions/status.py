@@ -37,8 +37,8 @@ class StatusGroup(enum.Enum):
 
 def group_of(status: int) -> StatusGroup:
     """The group of any code, known or not."""
-    ranges = ((-24, -3, StatusGroup.PUSH), (-49, -40, StatusGroup.EMAIL), (-59, -50, StatusGroup.SMS))
-    ranges += ((-69, -60, StatusGroup.KAKAO), (-79, -70, StatusGroup.IN_APP))
+    ranges = [(-24, -3, StatusGroup.PUSH), (-49, -40, StatusGroup.EMAIL), (-59, -50, StatusGroup.SMS)]
+    ranges += [(-69, -60, StatusGroup.KAKAO), (-79, -70, StatusGroup.IN_APP)]
     for low, high, group in ranges:
         if low <= status <= high:
             return group

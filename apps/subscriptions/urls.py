@@ -1,3 +1,18 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from apps.subscriptions.api import subscriptions, users
+
+urlpatterns = [
+    path("subscriptions", subscriptions.SubscriptionsView.as_view()),
+    path("subscriptions/<uuid:subscription_id>", subscriptions.SubscriptionView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/login", subscriptions.LoginView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/logout", subscriptions.LogoutView.as_view()),
+    path("subscriptions/<uuid:subscription_id>/tags", subscriptions.TagsView.as_view()),
+    path("users", users.UsersView.as_view()),
+    path("users/by-external-id", users.UserByExternalIdView.as_view()),
+    path("users/by-external-id/erase", users.UserEraseByExternalIdView.as_view()),
+    path("users/by-external-id/export", users.UserExportByExternalIdView.as_view()),
+    path("users/<uuid:user_id>", users.UserView.as_view()),
+    path("users/<uuid:user_id>/erase", users.UserEraseView.as_view()),
+    path("users/<uuid:user_id>/export", users.UserExportView.as_view()),
+]

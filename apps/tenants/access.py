@@ -7,9 +7,10 @@ tokens come in the same header, `Authorization: Bearer …`; an operator names t
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,8 +20,10 @@ import redis
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rest_framework import exceptions
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -70,7 +73,7 @@ class CallerAuthentication(BaseAuthentication):
     """API keys and operators' access tokens (JWT)."""
 
     def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
-        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
         if not scheme:
             return None
         if scheme.lower() != "bearer" or not token.strip():
@@ -146,7 +149,10 @@ class HasScope(BasePermission):
     """Any signed-in operator, without an application."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        needed = self.needed(view, request.method or "")
+        method = request.method or ""
+        if method.lower() not in view.http_method_names or not hasattr(view, method.lower()):
+            return True  # the view answers 405
+        needed = self.needed(view, method)
         if needed == (self.PUBLIC,):
             return True
         caller = request.auth
@@ -166,7 +172,7 @@ class HasScope(BasePermission):
     def needed(view: Any, method: str) -> tuple[str, ...]:
         """The scopes of which one is enough."""
         scopes: Mapping[str, str | tuple[str, ...]] = getattr(view, "scopes", {})
-        needed = scopes.get("GET" if method in ("HEAD", "OPTIONS") else method, ())
+        needed = scopes.get("GET" if method == "HEAD" else method, ())
         return (needed,) if isinstance(needed, str) else tuple(needed)
 
 
@@ -182,33 +188,68 @@ class RateState:
     reset_s: int
 
 
+REDIS_TIMEOUT_S = 0.1
+"""For connecting, and again for the answer: a request waits for a Redis that is gone no longer than both."""
+REDIS_REST_S = 2.0
+"""After a failure nobody asks Redis for so long; then one request tries."""
+
+
+class RateCounters:
+    """Counts per minute in Redis. Without Redis nobody is held up: limits are a protection, not the product."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            socket_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._resting_until = 0.0
+
+    def count(self, limits: Sequence[tuple[str, int]]) -> list[RateState]:
+        """Count one request under each name, in one round trip. Empty when Redis does not answer."""
+        if self._resting_until and time.monotonic() < self._resting_until:
+            return []
+        if self._resting_until:
+            self._resting_until = time.monotonic() + REDIS_REST_S  # the other threads go on resting while we try
+        now = int(time.time())
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name, _ in limits:
+                    window = f"automata:rate:{name}:{now // 60}"
+                    pipe.incr(window)
+                    pipe.expire(window, 120)
+                counts = pipe.execute()[::2]
+        except redis.RedisError as error:
+            self._resting_until = time.monotonic() + REDIS_REST_S
+            log.warning("rate limits are off: Redis does not answer", extra={"cause": str(error)})
+            return []
+        self._resting_until = 0.0
+        reset_s = 60 - now % 60
+        return [RateState(limit, limit - count, reset_s) for (_, limit), count in zip(limits, counts, strict=True)]
+
+
 @cache
-def rate_counters() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.25, socket_connect_timeout=0.25)
+def rate_counters() -> RateCounters:
+    return RateCounters(settings.REDIS_URL)
 
 
-def count_request(name: str, limit: int) -> RateState | None:
-    """Count one request of this minute. None when Redis does not answer: then nobody is held up for it."""
-    now = int(time.time())
-    window = f"automata:rate:{name}:{now // 60}"
-    try:
-        with rate_counters().pipeline(transaction=False) as pipe:
-            count, _ = pipe.incr(window).expire(window, 120).execute()
-    except redis.RedisError as error:
-        log.warning("rate limits are off: Redis does not answer", extra={"cause": str(error)})
-        return None
-    return RateState(limit, limit - count, 60 - now % 60)
+def count_request(*limits: tuple[str, int]) -> RateState | None:
+    """Count one request under each `(name, limit per minute)`; the one with the least left, or None without Redis."""
+    return min(rate_counters().count(limits), key=lambda state: state.remaining, default=None)
+
+
+def refuse_excess(state: RateState | None) -> None:
+    """Raise `Throttled`, which is a 429 with `Retry-After`, if there were too many."""
+    if state is not None and state.remaining < 0:
+        raise exceptions.Throttled(state.reset_s)
 
 
 class CallerThrottle(BaseThrottle):
     """Requests per minute: by key or operator, and by address for SDKs and for who did not sign in."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        self.state: RateState | None = None
-        for name, limit in self.limits(request):
-            state = count_request(name, limit)
-            if state is not None and (self.state is None or state.remaining < self.state.remaining):
-                self.state = state
+        self.state = count_request(*self.limits(request))
         request.rate = self.state  # type: ignore[attr-defined]
         return self.state is None or self.state.remaining >= 0
 
@@ -218,14 +259,32 @@ class CallerThrottle(BaseThrottle):
     @staticmethod
     def limits(request: Request) -> list[tuple[str, int]]:
         rates = settings.API_RATE_PER_MINUTE
-        address = client_address(request)
         caller = request.auth
         if not isinstance(caller, Caller):
-            return [(f"anonymous:{address}", rates["anonymous"])]
+            return [(f"anonymous:{network_of(client_address(request))}", rates["anonymous"])]
         limits = [(f"{caller.kind}:{caller.id}", (caller.key and caller.key.rate_per_minute) or rates[caller.kind])]
         if caller.kind == KeyKind.PUBLISHABLE:
-            limits.append((f"device:{caller.id}:{address}", rates["device"]))
+            limits.append((f"device:{caller.id}:{network_of(client_address(request))}", rates["device"]))
         return limits
+
+
+def count_refused_caller(request: Request) -> RateState | None:
+    """Count a request with no valid key or token, by its address: such requests never reach `CallerThrottle`."""
+    limit = settings.API_RATE_PER_MINUTE["unauthenticated"]
+    return count_request((f"unauthenticated:{network_of(client_address(request))}", limit))
+
+
+def network_of(address: str) -> str:
+    """What one party has in its hand: an IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def client_address(request: Request) -> str:

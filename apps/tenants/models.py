@@ -30,7 +30,8 @@ class OperatorManager(BaseUserManager["Operator"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
     def get_by_natural_key(self, username: str | None) -> Operator:
-        return self.get(email__iexact=username)
+        """By e-mail in any case: addresses are stored in lower case, so the unique index serves and there is one."""
+        return self.get(email=(username or "").lower())
 
 
 class Operator(AbstractBaseUser, PermissionsMixin):
@@ -55,6 +56,10 @@ class Operator(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def clean(self) -> None:
+        super().clean()
+        self.email = self.email.lower()
 
 
 def default_settings() -> dict[str, Any]:

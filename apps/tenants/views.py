@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
+from rest_framework import status
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.tenants.access import Caller, RateState
+from apps.tenants.access import Caller, RateState, count_refused_caller, refuse_excess
 from apps.tenants.models import Application
 from automata_signal.api import CursorPagination, SignalResponse
+from automata_signal.errors import Unauthenticated
 
 
 class SignalView(APIView):
     """An API view. `scopes` names, for each method, the scope it needs (or several, of which one is enough)."""
 
     scopes: ClassVar[Mapping[str, str | tuple[str, ...]]] = {}
+    http_method_names = ["get", "post", "patch", "put", "delete", "head"]  # noqa: RUF012, as Django declares it
 
     @property
     def caller(self) -> Caller:
@@ -39,8 +43,21 @@ class SignalView(APIView):
         rows = paginator.paginate_queryset(queryset, self.request, self)
         return paginator.get_paginated_response([represent(row) for row in rows])
 
-    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
-        final: Response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[assignment]
+    def handle_exception(self, exc: Exception) -> Response:
+        """Who guesses keys is counted too, and gets 429 in the end."""
+        if isinstance(exc, Unauthenticated) and getattr(self.request, "rate", None) is None:
+            rate = count_refused_caller(self.request)
+            self.request.rate = rate  # type: ignore[attr-defined]
+            try:
+                refuse_excess(rate)
+            except Throttled as throttled:
+                exc = throttled
+        return super().handle_exception(exc)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        final: Response = super().finalize_response(request, response, *args, **kwargs)
+        if final.status_code == status.HTTP_401_UNAUTHORIZED:
+            final["WWW-Authenticate"] = 'Bearer realm="api"'
         rate: RateState | None = getattr(request, "rate", None)
         if rate is not None:
             final["RateLimit-Limit"] = str(rate.limit)

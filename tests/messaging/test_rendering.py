@@ -113,7 +113,7 @@ def test_what_is_missing_is_empty(logic: str) -> None:
         ("{% for k in obj %}{{ k }}{% endfor %}{% for i in range(3) %}{{ i }}{% endfor %}", "xy012"),
         ("{% for i in nope %}x{% else %}empty{% endfor %}", "empty"),
         (
-            "{{ nope|default('고객') }} {{ null|default('고객') }} {{ name|default('고객') }} {{ empty|default('x', true) }}",
+            "{{ nope|default('고객') }} {{ null|d('고객') }} {{ name|default('x') }} {{ empty|default('x', true) }}",
             "고객 고객 Kim x",
         ),
         ("{{ user.nick|default(user.name)|upper }}", "LEE"),
@@ -272,7 +272,7 @@ def nested(depth: int) -> Any:
 BIG = "a" * 200_000
 HOSTILE = [
     (
-        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
         {},
     ),
     ("{% for a in range(9999) %}" + "x" * 60_000 + "{% endfor %}", {}),

@@ -140,5 +140,8 @@ class Adapter(Protocol):
     def check_secret(self, secret: Mapping[str, Any]) -> None:
         """Raise `CredentialError` if the secret lacks a key, or a key cannot be read. No network."""
 
+    def summarise_secret(self, secret: Mapping[str, Any]) -> dict[str, str]:
+        """What may be shown of a secret that passed `check_secret`: identifiers, never a key."""
+
     def open(self, secret: Mapping[str, Any], endpoint: Endpoint) -> Sender:
         """A sender for this credential. Connects on the first send."""

@@ -118,7 +118,9 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         if self.peer.streams is not None:
-            self.h2.local_settings.update({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.peer.streams})
+            # Held to from the first byte on, though the client cannot know it yet: as strict as can be.
+            limit = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.peer.streams}
+            self.h2.local_settings = h2.settings.Settings(client=False, initial_values=limit)
         self.h2.initiate_connection()
         self._flush()
 

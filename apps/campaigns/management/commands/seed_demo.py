@@ -1,0 +1,355 @@
+"""`manage.py seed_demo`: what the demo needs before its scenario can be played. Running it again adds what is missing.
+
+An operator, the application "Demo shop" with its keys and credentials for the stand-in providers, and as many
+reachable push subscriptions as asked for. Each has a place from 1 on (its tag `place`), and who it is follows from
+that place alone. Two places of a hundred have removed the app: the provider will say so, and their subscription ends.
+By the next run they have installed it again, with a new token and so a new subscription.
+
+Files in the state folder, all 0600: `demo.json` (log-in and keys in clear, since the database has only digests of
+them), `devices.jsonl` (for the device simulator), `apns-keys.json` and `fcm-keys.json` (for `--keys` of the stand-ins).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.sandbox.credentials import make_apns_key, make_fcm_account
+from apps.subscriptions.handles import handle_for
+from apps.subscriptions.models import SubscriptionType
+from apps.subscriptions.services.subscriptions import token_digest
+from apps.tenants.access import key_digest
+from apps.tenants.models import ApiKey, Application, ChannelCredential, KeyKind, Operator, Provider
+from apps.tenants.services import (
+    application_create,
+    credential_create,
+    credential_deactivate,
+    key_create,
+    key_revoke,
+    operator_create,
+)
+from automata_signal.encryption import DecryptionError, keyring
+from automata_signal.ids import new_id
+
+APPLICATION = "Demo shop"
+BUNDLE_ID = "com.example.demoshop"
+PROJECT_ID = "demo-shop"
+GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 an address; the sandbox takes it for its own
+BY = "seed_demo"
+CHUNK = 10_000
+RECIPIENTS_MAX = 2_000_000
+ACTIVE_WITHIN_DAYS = 90
+
+
+class Country(NamedTuple):
+    code: str
+    language: str
+    share: int
+    """Of a hundred places."""
+    cities: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+COUNTRIES = (
+    Country("KR", "ko", 55, ("Seoul", "Busan", "Incheon", "Daegu"), ("지우", "서연", "민준", "하윤", "도윤", "수아")),
+    Country("US", "en", 20, ("New York", "Austin", "Seattle"), ("Ava", "Liam", "Maya", "Noah", "Zoe")),
+    Country("JP", "ja", 15, ("Tokyo", "Osaka", "Fukuoka"), ("陽菜", "蓮", "葵", "湊")),
+    Country("DE", "de", 10, ("Berlin", "Köln", "Leipzig"), ("Emma", "Jonas", "Lena", "Paul")),
+)
+_COUNTRY_OF_A_HUNDRED = [country for country in COUNTRIES for _ in range(country.share)]
+_PLAN_OF_A_HUNDRED = ["free"] * 70 + ["plus"] * 22 + ["pro"] * 8
+IOS, ANDROID = SubscriptionType.IOS_PUSH.value, SubscriptionType.ANDROID_PUSH.value
+IOS_MODELS = ("iPhone15,2", "iPhone16,1", "iPhone17,3", "iPad14,5")
+ANDROID_MODELS = ("SM-S928N", "SM-A556N", "Pixel 9", "Pixel 8a")
+APP_VERSIONS = ("2.8.0", "2.9.1", "2.10.0", "2.10.2", "3.0.0")
+
+
+def has_removed_the_app(place: int) -> bool:
+    """Two of a hundred, one on each platform."""
+    return place % 100 in (17, 68)
+
+
+class Person(NamedTuple):
+    """Who holds a place, and the device; the same for every run but for the token."""
+
+    external_id: str | None
+    """None: has not signed in."""
+    properties: dict[str, Any]
+    tags: dict[str, Any]
+    country: Country
+    type: str
+    device_model: str
+    device_os: str
+    app_version: str
+    active_days_ago: float
+
+    @classmethod
+    def at(cls, place: int) -> Person:
+        chance = random.Random(place)
+        pick = chance.choice
+        country = pick(_COUNTRY_OF_A_HUNDRED)
+        plan = pick(_PLAN_OF_A_HUNDRED)
+        is_ios = place % 2 == 1
+        return cls(
+            external_id=None if place % 10 == 0 else f"customer-{place:07d}",
+            properties={"name": pick(country.names), "points": chance.randrange(0, 5_000, 50)},
+            tags={"place": place, "plan": plan, "vip": plan == "pro", "city": pick(country.cities)},
+            country=country,
+            type=IOS if is_ios else ANDROID,
+            device_model=pick(IOS_MODELS if is_ios else ANDROID_MODELS),
+            device_os=pick(("17.6", "18.2", "26.1") if is_ios else ("13", "14", "15", "16")),
+            app_version=pick(APP_VERSIONS),
+            active_days_ago=chance.random() ** 2 * ACTIVE_WITHIN_DAYS,
+        )
+
+
+class Command(BaseCommand):
+    help = "Make or complete the demo's operator, application, keys, credentials and subscriptions."
+    requires_system_checks = ()  # they import every view, which takes longer than the seeding
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--recipients", type=int, default=10_000, metavar="N", help="reachable subscriptions")
+        parser.add_argument(
+            "--state-dir", type=Path, default=settings.BASE_DIR / ".local" / "demo", help="where the files lie"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        recipients, folder = options["recipients"], options["state_dir"]
+        if settings.IS_PRODUCTION:
+            raise CommandError("A demo has no place in production (AUTOMATA_ENV=production).")
+        if not 1 <= recipients <= RECIPIENTS_MAX:
+            raise CommandError(f"--recipients must be from 1 to {RECIPIENTS_MAX}.")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = read_state(folder / "demo.json")
+        try:
+            state = {**ensure_operator(state), **ensure_application(state)}
+            added = ensure_subscriptions(UUID(state["application_id"]), recipients)
+            write_private(folder / "devices.jsonl", device_lines(UUID(state["application_id"])))
+        except DecryptionError as error:
+            raise CommandError(
+                f"The demo's data was written under other keys ({error}): give the ENCRYPTION_KEYS of that time, or an "
+                "empty database."
+            ) from error
+        write_private(folder / "demo.json", [json.dumps(state, indent=2)])
+        for provider in ("apns", "fcm"):
+            write_private(folder / f"{provider}-keys.json", [json.dumps(state[f"{provider}_keys"])])
+        self.stdout.write(f"{APPLICATION}: {recipients:,} reachable subscriptions, {added:,} of them new")
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What an earlier run kept; empty if nothing can be read."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_private(path: Path, lines: Iterable[str]) -> None:
+    """Write a file that only we can read; a reader sees the old content or the new."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    with draft.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    draft.replace(path)
+
+
+# --- Operator, application, keys, credentials ----------------------------------------------------------------------
+
+
+def ensure_operator(state: dict[str, Any]) -> dict[str, Any]:
+    """A superuser whose password we know: the environment's, the one kept, or a new one."""
+    email = os.environ.get("DEMO_OPERATOR_EMAIL", "demo@example.com").lower()
+    password = os.environ.get("DEMO_OPERATOR_PASSWORD") or state.get("password") or secrets.token_urlsafe(12)
+    operator = Operator.objects.filter(email=email).first()
+    if operator is None:
+        operator_create(email=email, password=password, name="Demo", is_superuser=True, by=BY)
+    elif not operator.check_password(password):
+        operator.set_password(password)
+        operator.save(update_fields=["password"])
+    return {"email": email, "password": password}
+
+
+@transaction.atomic
+def ensure_application(state: dict[str, Any]) -> dict[str, Any]:
+    """The application, with keys and credentials that we know. What an earlier run made and nobody knows is ended."""
+    if (kept := kept_application(state)) is not None:
+        return kept
+    application = Application.objects.filter(name=APPLICATION).order_by("id").first()
+    if application is None:
+        application = application_create(name=APPLICATION, time_zone="Asia/Seoul", default_language="ko", by=BY)
+    for key in ApiKey.objects.for_application(application).filter(name__startswith="Demo", revoked_at=None):
+        key_revoke(key=key, by=BY)
+    for credential in ChannelCredential.objects.for_application(application).filter(
+        name__startswith="Stand-in", is_active=True
+    ):
+        credential_deactivate(credential=credential, by=BY)
+    apns, fcm = make_apns_key([BUNDLE_ID]), make_fcm_account(PROJECT_ID, GOOGLE_TOKEN_URI)
+    credential_create(
+        application=application,
+        provider=Provider.APNS,
+        name="Stand-in for APNs",
+        secret={"team_id": apns.team_id, "key_id": apns.key_id, "p8": apns.p8, "bundle_id": BUNDLE_ID},
+        by=BY,
+    )
+    credential_create(
+        application=application, provider=Provider.FCM, name="Stand-in for FCM", secret=fcm.service_account, by=BY
+    )
+    server = key_create(application=application, name="Demo app server", kind=KeyKind.SECRET, by=BY)
+    sdk = key_create(application=application, name="Demo app", kind=KeyKind.PUBLISHABLE, by=BY)
+    return {
+        "application_id": str(application.pk),
+        "secret_key": server.plaintext,
+        "publishable_key": sdk.plaintext,
+        "apns_keys": [apns.registration()],
+        "fcm_keys": [fcm.registration()],
+    }
+
+
+def kept_application(state: dict[str, Any]) -> dict[str, Any] | None:
+    """What the state says of the application, if this database still knows all of it."""
+    names = ("application_id", "secret_key", "publishable_key", "apns_keys", "fcm_keys")
+    if not all(state.get(name) for name in names):
+        return None
+    digests = [key_digest(state["secret_key"]), key_digest(state["publishable_key"])]
+    keys = ApiKey.objects.filter(application_id=state["application_id"], digest__in=digests)
+    credentials = ChannelCredential.objects.filter(application_id=state["application_id"], is_active=True)
+    if sum(key.is_usable for key in keys) != len(digests) or len({row.provider for row in credentials}) != 2:
+        return None
+    return {name: state[name] for name in names}
+
+
+# --- Subscriptions -------------------------------------------------------------------------------------------------
+
+
+def ensure_subscriptions(application_id: UUID, recipients: int) -> int:
+    """Fill the places 1 to `recipients` that no reachable subscription holds; how many were filled."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            # By `subscription_reachable`.
+            "SELECT (tags->'place')::int FROM subscriptions_subscription WHERE application_id = %s AND type = ANY(%s)"
+            " AND subscription_status > 0 AND NOT is_archived AND jsonb_typeof(tags->'place') = 'number'",
+            [application_id, [IOS, ANDROID]],
+        )
+        held = {place for (place,) in cursor.fetchall()}
+    missing = [place for place in range(1, recipients + 1) if place not in held]
+    for start in range(0, len(missing), CHUNK):
+        with transaction.atomic():
+            add_subscriptions(application_id, missing[start : start + CHUNK])
+    if missing:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE subscriptions_subscription, subscriptions_appuser")
+    return len(missing)
+
+
+def add_subscriptions(application_id: UUID, places: Sequence[int]) -> None:
+    """One subscription for each place, with its user and the event of its registration."""
+    now = timezone.now()
+    people = {place: Person.at(place) for place in places}
+    users = add_users(application_id, people.values(), now)
+    ids = {place: new_id() for place in places}
+    with connection.cursor() as cursor:
+        with cursor.copy(_COPY_SUBSCRIPTIONS) as copy:
+            for place, person in people.items():
+                ios_or_android_token = apns_token if person.type == IOS else fcm_token
+                token = ios_or_android_token(gone=has_removed_the_app(place))
+                copy.write_row(
+                    (
+                        *(ids[place], application_id, users.get(person.external_id), person.type),
+                        *(keyring().encrypt(token.encode()), token_digest(person.type, token), now, 1),
+                        *(person.device_model, person.device_os, person.country.language, person.app_version, "1.0.0"),
+                        *(person.country.code, 0, orjson.dumps(person.tags).decode(), 1, "device", now),
+                        now - timedelta(days=person.active_days_ago),
+                        *(0, 0, now, now, False),
+                    )
+                )
+        with cursor.copy(_COPY_EVENTS) as copy:
+            for place, person in people.items():
+                row = (new_id(), application_id, ids[place], users.get(person.external_id))
+                copy.write_row((*row, "registered", person.type, "device", "", 1, 1, now))
+
+
+def add_users(application_id: UUID, people: Iterable[Person], now: datetime) -> dict[str | None, UUID]:
+    """Users of these people by external id: those there are, and new ones. By `one_user_per_external_id`."""
+    signed_in = [person for person in people if person.external_id]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO subscriptions_appuser
+              (id, application_id, external_id, properties, created_at, updated_at, last_active_at, is_archived)
+            SELECT id, %s, external_id, properties::jsonb, %s, %s, last_active_at, false
+            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[])
+              AS new(id, external_id, properties, last_active_at)
+            ON CONFLICT (application_id, external_id) DO UPDATE SET last_active_at = excluded.updated_at
+            RETURNING external_id, id
+            """,
+            [
+                *(application_id, now, now),
+                [new_id() for _ in signed_in],
+                [person.external_id for person in signed_in],
+                [orjson.dumps(person.properties).decode() for person in signed_in],
+                [now - timedelta(days=person.active_days_ago) for person in signed_in],
+            ],
+        )
+        return dict(cursor.fetchall())
+
+
+_COPY_SUBSCRIPTIONS = """
+    COPY subscriptions_subscription (
+        id, application_id, user_id, type, token, token_digest, token_registered_at, handle_version, device_model,
+        device_os, device_language, app_version, sdk_version, country_code, test_type, tags, subscription_status,
+        status_source, subscribed_at, last_active_at, total_messages_received, total_messages_converted, created_at,
+        updated_at, is_archived
+    ) FROM STDIN
+"""
+_COPY_EVENTS = """
+    COPY subscriptions_subscriptionevent (
+        id, application_id, subscription_id, user_id, event_type, channel, source, reason, old_status, new_status,
+        occurred_at
+    ) FROM STDIN
+"""
+
+
+def apns_token(*, gone: bool) -> str:
+    """32 bytes in hexadecimal; the stand-in answers 410 Unregistered to the marker."""
+    return "dead4101" + secrets.token_hex(28) if gone else "a5" + secrets.token_hex(31)
+
+
+def fcm_token(*, gone: bool) -> str:
+    """As long as Firebase's; the stand-in answers 404 UNREGISTERED to the marker."""
+    start = "sandbox:UNREGISTERED:" if gone else f"{secrets.token_urlsafe(16)}:APA91b"
+    return start + secrets.token_urlsafe(96)
+
+
+def device_lines(application_id: UUID) -> Iterator[str]:
+    """A JSON line for each reachable device: what an app on it knows of itself."""
+    with transaction.atomic(), connection.chunked_cursor() as cursor:
+        cursor.execute(
+            "SELECT id, token, handle_version FROM subscriptions_subscription WHERE application_id = %s"
+            " AND type = ANY(%s) AND subscription_status > 0 AND NOT is_archived",
+            [application_id, [IOS, ANDROID]],
+        )
+        for subscription_id, token, handle_version in cursor:
+            device = {
+                "token": keyring().decrypt(bytes(token)).decode(),
+                "subscription_id": str(subscription_id),
+                "handle": handle_for(subscription_id, handle_version),
+            }
+            yield orjson.dumps(device).decode()

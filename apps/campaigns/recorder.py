@@ -1,0 +1,91 @@
+"""Campaign counters, kept by the transactions that move messages (`apps.messaging.recorders`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection
+
+from apps.messaging.models import MessageStatus
+from apps.messaging.recorders import PLANNED, StatusCount
+from automata_signal.ids import new_id
+
+_COLUMNS = {
+    "total": "total_recipients",
+    "successful": "successful_count",
+    "failed": "failed_count",
+    "received": "received_count",
+    "converted": "converted_count",
+}
+
+_COUNTED_AS: dict[str, frozenset[str]] = {
+    MessageStatus.SUCCESSFUL: frozenset({"successful"}),
+    MessageStatus.RECEIVED: frozenset({"successful", "received"}),
+    MessageStatus.CONVERTED: frozenset({"successful", "received", "converted"}),
+    MessageStatus.FAILED: frozenset({"failed"}),
+    PLANNED: frozenset({"total"}),
+}
+"""The counters in which a message in this state stands. A transition adds those of the new state and takes away those
+of the old one: a successful message that fails for want of a receipt leaves `successful`. The fan-out has counted whom
+it planned for; who left before their message was made leaves `total`."""
+
+
+def record_campaign_counts(counts: Sequence[StatusCount]) -> None:
+    """One statement for the counters of all campaigns in `counts`, and one for the reasons of what failed.
+
+    The campaigns' rows are shared by all slices: they are locked in the order of their ids, and last.
+    """
+    changes: dict[UUID, Counter[str]] = {}
+    reasons: Counter[tuple[UUID, str]] = Counter()
+    for row in counts:
+        if row.campaign_id is None:
+            continue
+        change = changes.setdefault(row.campaign_id, Counter())
+        change.update(dict.fromkeys(_COUNTED_AS.get(row.new, ()), row.messages))
+        change.subtract(dict.fromkeys(_COUNTED_AS.get(row.old, ()), row.messages))
+        if row.new == MessageStatus.FAILED:
+            reasons[row.campaign_id, row.reason[:100]] += row.messages
+    if reasons:
+        _add_reasons(reasons)
+    changed = {campaign: change for campaign, change in changes.items() if any(change.values())}
+    if changed:
+        _add_counts(changed)
+
+
+def _add_reasons(reasons: Counter[tuple[UUID, str]]) -> None:
+    """Index: `one_row_per_failure_reason`."""
+    rows = sorted(reasons.items())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO campaigns_campaignfailure AS f (id, campaign_id, reason, count)
+            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::int[])
+            ON CONFLICT (campaign_id, reason) DO UPDATE SET count = f.count + excluded.count
+            """,
+            [
+                [new_id() for _ in rows],
+                [campaign for (campaign, _), _ in rows],
+                [reason for (_, reason), _ in rows],
+                [count for _, count in rows],
+            ],
+        )
+
+
+def _add_counts(changes: dict[UUID, Counter[str]]) -> None:
+    """By primary key; no index names a counter, so the updates stay HOT."""
+    campaigns = sorted(changes)
+    assignments = ", ".join(f"{column} = c.{column} + d.{name}" for name, column in _COLUMNS.items())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH locked AS MATERIALIZED (
+                SELECT id FROM campaigns_messagecampaign WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+            )
+            UPDATE campaigns_messagecampaign c SET {assignments}
+            FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
+            WHERE locked.id = d.id AND c.id = d.id
+            """,  # noqa: S608
+            [campaigns, campaigns, *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS)],
+        )

@@ -1,0 +1,209 @@
+"""Reading campaigns, segments and audiences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from apps.campaigns.audience import compiled
+from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
+from apps.messaging.adapters.registry import subscription_types_of
+from apps.messaging.dispatches import Progress, dispatch_progress
+from apps.subscriptions.models import Subscription
+from apps.subscriptions.targeting import REACHABLE, Predicate
+from apps.tenants.models import Application
+from automata_signal.errors import NotFound
+
+SAMPLE_MAX = 20
+
+
+def campaign_get(*, application: Application, campaign_id: UUID) -> MessageCampaign:
+    """Raises `NotFound`, also for another application's campaign."""
+    campaign = MessageCampaign.objects.for_application(application).filter(pk=campaign_id).first()
+    if campaign is None:
+        raise NotFound("There is no such campaign.")
+    return campaign
+
+
+def segment_get(*, application: Application, segment_id: UUID) -> Segment:
+    """Raises `NotFound`, also for another application's segment."""
+    segment = Segment.objects.for_application(application).filter(pk=segment_id).first()
+    if segment is None:
+        raise NotFound("There is no such segment.")
+    return segment
+
+
+# --- Audiences -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One of an audience, told apart but not given away."""
+
+    id: UUID
+    type: str
+    token: str
+    external_id: str | None
+    country_code: str
+    device_language: str
+    app_version: str
+    last_active_at: datetime | None
+
+
+def audience_count(
+    *, application: Application, criteria: object, channel_type: str, field: str = "targeting_criteria"
+) -> int:
+    """How many subscriptions a send would reach now.
+
+    One statement; index `subscription_reachable`, with those of the criteria. Raises `ValidationFailed`.
+    """
+    predicate = compiled(application, criteria, field=field)
+    return int(_rows("SELECT count(*)", application, predicate, channel_type)[0][0])
+
+
+def audience_types(*, application: Application, predicate: Predicate, channel_type: str) -> set[str]:
+    """The types of subscriptions in an audience, each found by its first one (index `subscription_reachable`)."""
+    return {
+        subscription_type
+        for subscription_type in subscription_types_of(channel_type)
+        if _rows("SELECT 1", application, predicate, channel_type, "LIMIT 1", types=[subscription_type])
+    }
+
+
+def audience_sample(
+    *,
+    application: Application,
+    criteria: object,
+    channel_type: str,
+    size: int = SAMPLE_MAX,
+    field: str = "targeting_criteria",
+) -> list[SampleRow]:
+    """The newest of an audience, at most `size` (20), masked. Raises `ValidationFailed`."""
+    predicate = compiled(application, criteria, field=field)
+    tail = f"ORDER BY s.id DESC LIMIT {min(size, SAMPLE_MAX):d}"
+    ids = [row[0] for row in _rows("SELECT s.id", application, predicate, channel_type, tail)]
+    found = Subscription.objects.for_application(application).select_related("user").filter(pk__in=ids)
+    return [
+        SampleRow(
+            id=row.pk,
+            type=row.type,
+            token=row.masked_token,
+            external_id=_masked(row.user.external_id) if row.user else None,
+            country_code=row.country_code,
+            device_language=row.device_language,
+            app_version=row.app_version,
+            last_active_at=row.last_active_at,
+        )
+        for row in found.order_by("-id")
+    ]
+
+
+def _masked(text: str) -> str:
+    return f"{text[:2]}…" if len(text) > 4 else "…"
+
+
+def _rows(
+    select: str,
+    application: Application,
+    predicate: Predicate,
+    channel_type: str,
+    tail: str = "",
+    *,
+    types: list[str] | None = None,
+) -> list[tuple[Any, ...]]:
+    sql = (
+        f"{select} FROM {predicate.from_clause} WHERE s.application_id = %s AND s.type = ANY(%s)"
+        f" AND {REACHABLE} AND ({predicate.sql}) {tail}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [application.pk, types or list(subscription_types_of(channel_type)), *predicate.params])
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+# --- Figures -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignStats:
+    """A campaign's figures. `total` grows until the fan-out is done.
+
+    `by_status` counts messages by the state they are in now, and adds up to `total`. The counts count everything that
+    got so far: a message that was converted is also among the successful (the provider took it) and the received.
+    """
+
+    status: str
+    total: int
+    successful: int
+    failed: int
+    received: int
+    converted: int
+    by_status: dict[str, int]
+    failures: dict[str, int]
+    """Failed messages by `error_reason`, the most frequent first."""
+    progress: float
+    """Messages that are successful or failed, 0 to 1 of `total`; 1 only when nothing is left to cut into slices."""
+    rates: dict[str, float | None]
+    fanout_done: bool
+    started_at: datetime | None
+    finished_at: datetime | None
+    elapsed_s: float | None
+    messages_per_second: float | None
+
+
+def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
+    """The figures of this moment, from the counters of the row and the batches of the dispatch: no message is read."""
+    campaign.refresh_from_db()
+    waiting = dispatch_progress(campaign.dispatch) if campaign.dispatch else Progress(0, 0, 0, 0)
+    settled = campaign.successful_count + campaign.failed_count
+    elapsed_s = None
+    if campaign.sent_at is not None:
+        elapsed_s = ((campaign.completed_at or timezone.now()) - campaign.sent_at).total_seconds()
+    return CampaignStats(
+        status=campaign.status,
+        total=campaign.total_recipients,
+        successful=campaign.successful_count,
+        failed=campaign.failed_count,
+        received=campaign.received_count,
+        converted=campaign.converted_count,
+        by_status={
+            "pending": waiting.unclaimed + waiting.pending,
+            "errored": waiting.errored,
+            "successful": campaign.successful_count - campaign.received_count,
+            "received": campaign.received_count - campaign.converted_count,
+            "converted": campaign.converted_count,
+            "failed": campaign.failed_count,
+        },
+        failures=dict(
+            CampaignFailure.objects.filter(campaign=campaign, count__gt=0)
+            .order_by("-count", "reason")
+            .values_list("reason", "count")
+        ),
+        progress=_progress(campaign, settled),
+        rates={
+            "successful": _share(campaign.successful_count, settled),
+            "received": _share(campaign.received_count, campaign.successful_count),
+            "converted": _share(campaign.converted_count, campaign.received_count),
+        },
+        fanout_done=campaign.fanout_done_at is not None,
+        started_at=campaign.sent_at,
+        finished_at=campaign.completed_at,
+        elapsed_s=elapsed_s,
+        messages_per_second=round(settled / elapsed_s, 1) if elapsed_s else None,
+    )
+
+
+def _progress(campaign: MessageCampaign, settled: int) -> float:
+    if campaign.status == CampaignStatus.COMPLETED:
+        return 1.0
+    share = _share(settled, campaign.total_recipients) or 0.0
+    return share if campaign.fanout_done_at else min(share, 0.99)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

@@ -1,0 +1,126 @@
+"""Campaigns before they are launched: made, changed, deleted."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, Unpack
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.campaigns.audience import compiled, normalise
+from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
+from apps.campaigns.services.segments import lock_segments
+from apps.messaging.content import ContentSource, content_source
+from apps.messaging.models import MessageTemplate
+from apps.subscriptions.targeting import Criteria
+from apps.tenants.models import Application
+from automata_signal.errors import ValidationFailed
+
+
+class CampaignFields(TypedDict, total=False):
+    """What a person may set."""
+
+    name: str
+    template_id: UUID | None
+    title: str
+    body: str
+    data: dict[str, Any]
+    options: dict[str, Any]
+    variables: dict[str, Any]
+    channel_type: str
+    priority: str
+    ttl_s: int | None
+    targeting_criteria: Criteria
+
+
+@transaction.atomic
+def campaign_create(
+    *, application: Application, created_by: str = "", by: str = "", **fields: Unpack[CampaignFields]
+) -> MessageCampaign:
+    """A draft. What is given is checked now, what is missing when it is launched.
+
+    Raises `ValidationFailed` with the field.
+    """
+    campaign = MessageCampaign(application=application, created_by=created_by[:200])
+    _assign(campaign, fields)
+    campaign._change_reason = by[:100] or None  # type: ignore[attr-defined]
+    campaign.save()
+    return campaign
+
+
+@transaction.atomic
+def campaign_update(*, campaign: MessageCampaign, by: str = "", **fields: Unpack[CampaignFields]) -> MessageCampaign:
+    """Change what is given. Raises `Conflict` once it is launched, and `ValidationFailed` with the field."""
+    row = locked(campaign)
+    if row.status not in EDITABLE:
+        refuse_state(row, "a change", list(EDITABLE))
+    _assign(row, fields)
+    if row.status == CampaignStatus.SCHEDULED:
+        campaign_content(row)
+    if fields:
+        save(row, *("template" if name == "template_id" else name for name in fields), by=by)
+    return row
+
+
+@transaction.atomic
+def campaign_delete(*, campaign: MessageCampaign, by: str = "") -> None:
+    """Raises `Conflict` unless it is a draft: what was sent stays accounted for."""
+    row = locked(campaign)
+    if row.status != CampaignStatus.DRAFT:
+        refuse_state(row, "deleting", [CampaignStatus.DRAFT])
+    row._change_reason = by[:100] or None  # type: ignore[attr-defined]
+    row.delete()
+
+
+def campaign_content(campaign: MessageCampaign) -> ContentSource:
+    """What the campaign would send now. Raises `ValidationFailed` with the field if it cannot be sent."""
+    if not _has_content(campaign):
+        raise ValidationFailed.of("body", "the campaign has no content: give it a template, or a title, body or data")
+    if campaign.template is not None and (campaign.title or campaign.body or campaign.data):
+        raise ValidationFailed.of("template_id", "give a template, or title, body and data, but not both")
+    return content_source(
+        channel_type=campaign.channel_type,
+        template=campaign.template,
+        title=campaign.title,
+        body=campaign.body,
+        data=campaign.data,
+        options=campaign.options,
+        variables=campaign.variables,
+    )
+
+
+def _has_content(campaign: MessageCampaign) -> bool:
+    return bool(campaign.template or campaign.title or campaign.body or campaign.data or campaign.options)
+
+
+def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
+    for name in ("title", "body", "data", "options", "variables", "channel_type", "priority"):
+        if name in fields:
+            setattr(campaign, name, fields[name])
+    if "name" in fields:
+        campaign.name = fields["name"].strip()
+        if not 1 <= len(campaign.name) <= 200:
+            raise ValidationFailed.of("name", "must have 1 to 200 characters")
+    if "ttl_s" in fields:
+        campaign.ttl_s = fields["ttl_s"]
+        if not 0 <= (campaign.ttl_s or 0) <= settings.MESSAGE_TTL_MAX_S:
+            raise ValidationFailed.of("ttl_s", f"must be from 0 to {settings.MESSAGE_TTL_MAX_S}")
+    if "template_id" in fields:
+        campaign.template = _template(campaign.application, fields["template_id"])
+    if "targeting_criteria" in fields:
+        lock_segments(campaign.application)  # a segment cannot be deleted while a reference to it is made
+        compiled(campaign.application, fields["targeting_criteria"], field="targeting_criteria")
+        campaign.targeting_criteria = normalise(fields["targeting_criteria"])
+    if _has_content(campaign):
+        campaign_content(campaign)
+
+
+def _template(application: Application, template_id: UUID | None) -> MessageTemplate | None:
+    if template_id is None:
+        return None
+    template = MessageTemplate.objects.for_application(application).filter(pk=template_id).first()
+    if template is None:
+        raise ValidationFailed.of("template_id", "there is no such template")
+    return template

@@ -1,0 +1,242 @@
+"""A campaign from draft to its end. Each step locks the row, so two at once are one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.campaigns.audience import compiled, freeze
+from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign
+from apps.campaigns.moments import scheduled_moment
+from apps.campaigns.selectors import audience_types
+from apps.campaigns.services.drafts import campaign_content
+from apps.campaigns.services.fanout import queue_fan_out
+from apps.campaigns.services.rows import locked, move, refuse_wrong_state
+from apps.messaging.adapters.registry import adapter_for, subscription_types_of
+from apps.messaging.content import ContentSource
+from apps.messaging.dispatches import (
+    dispatch_cancel,
+    dispatch_create,
+    dispatch_is_done,
+    dispatch_pause,
+    dispatch_resume,
+)
+from apps.messaging.models import Priority
+from apps.messaging.services import Recipients, SendResult, messages_send, ttl_of
+from apps.tenants.models import ChannelCredential
+from automata_signal.errors import Conflict, SignalError, ValidationFailed
+
+log = logging.getLogger(__name__)
+
+TEST_RECIPIENTS_MAX = 20
+
+
+@transaction.atomic
+def campaign_schedule(*, campaign: MessageCampaign, at: datetime, time_zone: str = "", by: str = "") -> MessageCampaign:
+    """Launch it at `at`: an instant, or a local time in `time_zone` (the application's unless told). Again to move it.
+
+    All but the audience must be ready now: who is in it, and whether anybody is, is found out at launch. Raises as
+    `campaign_launch` does, and `ValidationFailed` for the time.
+    """
+    row = locked(campaign)
+    refuse_wrong_state(row, "schedule")
+    moment = scheduled_moment(at, time_zone=time_zone, default_time_zone=row.application.time_zone)
+    _check_ready(row)
+    row.scheduled_at, row.scheduled_time_zone = moment
+    row.campaign_type = CampaignType.SCHEDULED
+    move(row, "schedule", "scheduled_at", "scheduled_time_zone", "campaign_type", by=by)
+    return row
+
+
+@transaction.atomic
+def campaign_unschedule(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
+    """Make it a draft again."""
+    row = locked(campaign)
+    row.scheduled_at, row.scheduled_time_zone = None, ""
+    row.campaign_type = CampaignType.ONE_TIME
+    move(row, "unschedule", "scheduled_at", "scheduled_time_zone", "campaign_type", by=by)
+    return row
+
+
+@transaction.atomic
+def campaign_launch(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
+    """Start sending: content and audience are fixed as they are now, and the fan-out is queued.
+
+    Raises `ValidationFailed` for a content that cannot be sent, and `Conflict` with one of the codes CAMPAIGN_STATE,
+    APPLICATION_INACTIVE, TEMPLATE_INACTIVE, CREDENTIAL_MISSING, AUDIENCE_EMPTY.
+    """
+    row = locked(campaign)
+    refuse_wrong_state(row, "launch")
+    _launch(row, by=by)
+    return row
+
+
+@transaction.atomic
+def campaign_pause(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
+    """Nothing more leaves until it is resumed; a step of the fan-out in progress is undone."""
+    row = locked(campaign)
+    move(row, "pause", by=by)
+    if row.dispatch is not None:
+        dispatch_pause(row.dispatch)
+    return row
+
+
+@transaction.atomic
+def campaign_resume(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
+    """Go on where it was paused, to the audience that was fixed at launch."""
+    row = locked(campaign)
+    move(row, "resume", by=by)
+    if row.dispatch is not None:
+        dispatch_resume(row.dispatch)
+    if row.fanout_done_at is None:
+        transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
+    return row
+
+
+@transaction.atomic
+def campaign_cancel(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
+    """End it. What has not left is failed as canceled; those not yet cut into batches never become messages."""
+    row = locked(campaign)
+    move(row, "cancel", by=by)
+    if row.dispatch is not None:
+        dispatch_cancel(row.dispatch)
+    return row
+
+
+def campaign_test(
+    *,
+    campaign: MessageCampaign,
+    external_ids: Sequence[str] = (),
+    subscription_ids: Sequence[UUID] = (),
+) -> SendResult:
+    """Send what the campaign would send now to up to 20 recipients, at once (priority high), in any state.
+
+    The messages are exactly those of the campaign, without a mark, and do not belong to it: its figures stay those of
+    its audience. Raises `ValidationFailed`.
+    """
+    count = len(external_ids) + len(subscription_ids)
+    if not 1 <= count <= TEST_RECIPIENTS_MAX:
+        raise ValidationFailed.of("recipients", f"must name 1 to {TEST_RECIPIENTS_MAX} recipients")
+    return messages_send(
+        application=campaign.application,
+        channel_type=campaign.channel_type,
+        recipients=Recipients(external_ids=list(external_ids), subscription_ids=list(subscription_ids)),
+        content=_active_content(campaign),
+        priority=Priority.HIGH,
+        ttl_s=campaign.ttl_s,
+    )
+
+
+# --- Sweeps --------------------------------------------------------------------------------------------------------
+
+
+def campaigns_launch_due(*, now: datetime | None = None) -> int:
+    """Launch the scheduled campaigns whose time has come; one that cannot be launched is failed, and says why.
+
+    Each in a transaction of its own; one that somebody else holds is left to the next sweep. Returns how many were
+    launched. Index: `campaign_scheduled`.
+    """
+    now = now or timezone.now()
+    due = MessageCampaign.objects.filter(status=CampaignStatus.SCHEDULED, scheduled_at__lte=now)
+    return sum([_launch_due(pk, now) for pk in due.order_by("scheduled_at").values_list("pk", flat=True)])
+
+
+@transaction.atomic
+def _launch_due(campaign_id: UUID, now: datetime) -> bool:
+    rows = MessageCampaign.objects.select_for_update(of=("self",), skip_locked=True)
+    rows = rows.select_related("application", "template")
+    row = rows.filter(pk=campaign_id, status=CampaignStatus.SCHEDULED, scheduled_at__lte=now).first()
+    if row is None:
+        return False
+    try:
+        with transaction.atomic():
+            _launch(row, by="schedule")
+    except SignalError as error:
+        log.warning("a scheduled campaign failed", extra={"campaign": str(campaign_id), "cause": error.message})
+        row = locked(row)
+        row.failure_reason = f"{error.code}: {error.message}"[:300]
+        move(row, "fail", "failure_reason", by="schedule")
+        return False
+    return True
+
+
+def campaigns_finish_done() -> int:
+    """Complete the running campaigns that have nothing more to send. Returns how many. Index: `campaign_running`."""
+    running = MessageCampaign.objects.filter(status=CampaignStatus.RUNNING, fanout_done_at__isnull=False)
+    return sum([_finish(campaign) for campaign in running.select_related("dispatch") if _is_done(campaign)])
+
+
+@transaction.atomic
+def _finish(campaign: MessageCampaign) -> bool:
+    row = locked(campaign)
+    if row.status != CampaignStatus.RUNNING or not _is_done(row):
+        return False
+    move(row, "complete", by="")
+    return True
+
+
+def _is_done(campaign: MessageCampaign) -> bool:
+    return campaign.dispatch is None or dispatch_is_done(campaign.dispatch)
+
+
+# --- Launching -----------------------------------------------------------------------------------------------------
+
+
+def _launch(row: MessageCampaign, *, by: str) -> None:
+    """Make the dispatch and start the fan-out. The row is locked, and can be launched from its state."""
+    content = _check_ready(row)
+    predicate = compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    types = audience_types(application=row.application, predicate=predicate, channel_type=row.channel_type)
+    if not types:
+        raise Conflict("Nobody in the audience can be reached on this channel.", code="AUDIENCE_EMPTY")
+    _refuse_missing_credentials(row, types)
+    row.dispatch = dispatch_create(
+        application=row.application,
+        campaign_id=row.pk,
+        channel_type=row.channel_type,
+        priority=row.priority,
+        content=content,
+        audience=freeze(row.application, row.targeting_criteria),
+        ttl_s=ttl_of(row.application, row.ttl_s),
+    )
+    move(row, "launch", "dispatch", by=by)
+    transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
+
+
+def _check_ready(row: MessageCampaign) -> ContentSource:
+    """All that must be right before anybody is reached, but the audience."""
+    row.application.refresh_from_db(fields=["is_active"])
+    if not row.application.is_active:
+        raise Conflict("The application is not active.", code="APPLICATION_INACTIVE")
+    content = _active_content(row)
+    compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    _refuse_missing_credentials(row, None)
+    return content
+
+
+def _active_content(row: MessageCampaign) -> ContentSource:
+    if row.template is not None and not row.template.is_active:
+        raise Conflict(f"The template {row.template.name} is not active.", code="TEMPLATE_INACTIVE")
+    return campaign_content(row)
+
+
+def _refuse_missing_credentials(row: MessageCampaign, types: Collection[str] | None) -> None:
+    """Every type of the audience needs a credential of its provider; without an audience, the channel needs any one.
+
+    Half of an audience that fails is found out too late: whoever wants it targets the other type. A credential whose
+    breaker is open counts: it opens for minutes, and what cannot be sent waits.
+    """
+    active = ChannelCredential.objects.for_application(row.application).filter(is_active=True)
+    usable = set(active.values_list("provider", flat=True))
+    needed = {adapter_for(type_).name for type_ in types or subscription_types_of(row.channel_type)}
+    missing = sorted(needed - usable)
+    if missing and (types is not None or len(missing) == len(needed)):
+        raise Conflict(
+            f"The application has no active credential for {' and '.join(missing)}, which this audience needs.",
+            code="CREDENTIAL_MISSING",
+        )

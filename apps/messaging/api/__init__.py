@@ -1,0 +1,1 @@
+"""The messaging routes: templates, messages, receipts."""

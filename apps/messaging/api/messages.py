@@ -1,0 +1,198 @@
+"""`/api/v1/messages`: send to named recipients, follow and cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.messaging import selectors, services
+from apps.messaging.content import content_source
+from apps.messaging.models import ChannelType, Message, MessageEvent, MessageStatus, Priority
+from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
+from apps.tenants.views import SignalView
+from automata_signal.api import StrictSerializer, validated
+from automata_signal.openapi import PAGE_PARAMETERS
+
+TEXT_MAX = 65_536
+
+
+class RecipientsInput(StrictSerializer):
+    external_ids = serializers.ListField(
+        child=serializers.CharField(max_length=255), max_length=services.RECIPIENTS_MAX, required=False
+    )
+    subscription_ids = serializers.ListField(
+        child=serializers.UUIDField(), max_length=services.RECIPIENTS_MAX, required=False
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.get("external_ids") and not attrs.get("subscription_ids"):
+            raise serializers.ValidationError("Name at least one external id or subscription id.")
+        return attrs
+
+
+class ContentFields(StrictSerializer):
+    """The content of a send: a template with variables, or literal text. Not both."""
+
+    template_id = serializers.UUIDField(required=False)
+    variables = serializers.DictField(required=False)
+    title = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
+    body = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
+    data = serializers.DictField(required=False)  # type: ignore[assignment]
+    options = serializers.DictField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        literal = [name for name in ("title", "body", "data") if name in attrs]
+        if "template_id" in attrs and literal:
+            raise serializers.ValidationError({literal[0]: ["The content comes from the template."]})
+        if "template_id" not in attrs and "variables" in attrs:
+            raise serializers.ValidationError(
+                {"variables": ["Variables need a template_id; literal text is sent as it is."]}
+            )
+        return attrs
+
+
+class MessagesInput(ContentFields):
+    recipients = RecipientsInput()
+    channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
+    priority = serializers.ChoiceField(choices=Priority.choices, default=Priority.MEDIUM)
+    ttl_s = serializers.IntegerField(min_value=0, max_value=settings.MESSAGE_TTL_MAX_S, required=False)
+    send_at = serializers.DateTimeField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        has_content = any(attrs.get(name) for name in ("template_id", "title", "body", "data"))
+        if not has_content and not attrs.get("options", {}).get("silent"):
+            raise serializers.ValidationError({"body": ["Give a template_id, or a title, body or data."]})
+        return attrs
+
+
+class SentMessageOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    subscription_id = serializers.UUIDField()
+    external_id = serializers.CharField(allow_null=True)
+
+
+class SkippedOutput(serializers.Serializer[Any]):
+    field = serializers.CharField()
+    value = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class MessagesAccepted(serializers.Serializer[Any]):
+    messages = SentMessageOutput(many=True)
+    skipped = SkippedOutput(many=True)
+
+
+class TemplateReference(serializers.Serializer[Any]):
+    id = serializers.UUIDField(source="template_id")
+    version = serializers.IntegerField()
+
+
+class MessageOutput(serializers.ModelSerializer[Message]):
+    external_id = serializers.CharField(source="user.external_id", allow_null=True, default=None)
+    template = TemplateReference(source="dispatch.template_version", allow_null=True)
+    priority = serializers.CharField(source="dispatch.priority")
+    content = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Message
+        fields = (
+            *("id", "status", "channel_type", "priority", "subscription_id", "external_id", "campaign_id", "template"),
+            *("content", "attempts", "created_at", "sent_at", "received_at", "converted_at", "failed_at", "retry_at"),
+            *("error_reason", "error_details"),
+        )
+
+    def get_content(self, message: Message) -> dict[str, Any]:
+        return selectors.message_content(message)
+
+
+class MessageEventOutput(serializers.ModelSerializer[MessageEvent]):
+    class Meta:
+        model = MessageEvent
+        fields = ("id", "event_type", "occurred_at", "metadata")
+
+
+class MessageFilters(StrictSerializer):
+    campaign_id = serializers.UUIDField(required=False)
+    subscription_id = serializers.UUIDField(required=False)
+    external_id = serializers.CharField(max_length=255, required=False)
+    status = serializers.ChoiceField(choices=MessageStatus.choices, required=False)
+
+
+FILTERS = [
+    OpenApiParameter("campaign_id", {"type": "string", "format": "uuid"}),
+    OpenApiParameter("subscription_id", {"type": "string", "format": "uuid"}),
+    OpenApiParameter("external_id", {"type": "string"}),
+    OpenApiParameter("status", {"type": "string", "enum": MessageStatus.values}),
+]
+
+
+class MessagesView(SignalView):
+    scopes = {"GET": "messages:read", "POST": "messages:send"}
+
+    @extend_schema(
+        operation_id="messages_list",
+        tags=["Messages"],
+        parameters=[*FILTERS, *PAGE_PARAMETERS],
+        responses=MessageOutput(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        given = {name: value for name, value in request.query_params.items() if name not in ("cursor", "limit")}
+        messages = selectors.message_list(self.application, **validated(MessageFilters, given))
+        return self.page(messages, lambda message: MessageOutput(message).data)
+
+    @extend_schema(
+        operation_id="messages_send",
+        tags=["Messages"],
+        parameters=[IDEMPOTENCY_PARAMETER],
+        request=MessagesInput,
+        responses={202: MessagesAccepted},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        wanted = validated(MessagesInput, request.data)
+        template_id = wanted.pop("template_id", None)
+        content = content_source(
+            channel_type=wanted["channel_type"],
+            template=selectors.template_get(self.application, template_id) if template_id else None,
+            **{name: wanted.pop(name) for name in ("title", "body", "data", "options", "variables") if name in wanted},
+        )
+        recipients = services.Recipients(**wanted.pop("recipients"))
+        result = services.messages_send(application=self.application, recipients=recipients, content=content, **wanted)
+        answer = {
+            "messages": [message._asdict() for message in result.messages],
+            "skipped": [skipped._asdict() for skipped in result.skipped],
+        }
+        return Response(answer, status=202)
+
+
+class MessageView(SignalView):
+    scopes = {"GET": "messages:read"}
+
+    @extend_schema(operation_id="messages_read", tags=["Messages"], responses=MessageOutput)
+    def get(self, request: Request, message_id: UUID) -> Response:
+        return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)
+
+
+class MessageEventsView(SignalView):
+    scopes = {"GET": "messages:read"}
+
+    @extend_schema(operation_id="messages_events", tags=["Messages"], responses=MessageEventOutput(many=True))
+    def get(self, request: Request, message_id: UUID) -> Response:
+        message = selectors.message_get(self.application, message_id)
+        return Response(MessageEventOutput(selectors.message_events(message), many=True).data)
+
+
+class MessageCancelView(SignalView):
+    scopes = {"POST": "messages:send"}
+
+    @extend_schema(operation_id="messages_cancel", tags=["Messages"], request=None, responses={200: MessageOutput})
+    def post(self, request: Request, message_id: UUID) -> Response:
+        services.message_cancel(application=self.application, message_id=message_id)
+        return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)

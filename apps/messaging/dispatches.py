@@ -1,0 +1,187 @@
+"""Orders to send, and their batches: made, paused, resumed and canceled without touching their messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count, Q, Sum
+from django.utils import timezone
+
+from apps.messaging.adapters.registry import subscription_types_of
+from apps.messaging.content import ContentSource
+from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
+from apps.messaging.queues import QueuedBatch, enqueue_on_commit
+from apps.subscriptions.targeting import compile_criteria
+from apps.tenants.models import Application
+from automata_signal.celery import app
+from automata_signal.ids import IdRange
+
+EXPIRY_GRACE_S = 60
+"""A time to live of 0 means one attempt by the provider; until then the message still has to reach it."""
+
+
+def dispatch_create(
+    *,
+    application: Application,
+    channel_type: str,
+    priority: str,
+    content: ContentSource,
+    ttl_s: int,
+    campaign_id: UUID | None = None,
+    audience: dict[str, Any] | None = None,
+) -> Dispatch:
+    """Write down what to send. `audience` is targeting criteria with segments resolved, or None if recipients are named."""
+    return Dispatch.objects.create(
+        application=application,
+        campaign_id=campaign_id,
+        template_version=content.template_version,
+        channel_type=channel_type,
+        priority=priority,
+        title=content.title,
+        body=content.body,
+        data=dict(content.data),
+        options=dict(content.options),
+        variables=dict(content.variables),
+        is_personalised=content.is_personalised,
+        audience=audience,
+        ttl_s=ttl_s,
+    )
+
+
+def expires_at(due_at: datetime, ttl_s: int) -> datetime:
+    return due_at + timedelta(seconds=max(ttl_s, EXPIRY_GRACE_S))
+
+
+class Sliced(NamedTuple):
+    """What one step of a fan-out did. `last_id` is None when the audience is exhausted."""
+
+    last_id: UUID | None
+    batch_ids: list[UUID]
+    recipients: int
+
+
+# Reads subscriptions in the order of `subscription_by_application`, so each step reads on where the last one stopped.
+_SLICES = """
+    WITH reachable AS (
+        SELECT s.id, s.type FROM subscriptions_subscription s {join}
+        WHERE s.application_id = %s AND s.type = ANY(%s) AND s.subscription_status > 0 AND NOT s.is_archived
+          AND (%s::uuid IS NULL OR s.id > %s) AND ({predicate})
+        ORDER BY s.id LIMIT %s
+    ), numbered AS (
+        SELECT id, type, (row_number() OVER (PARTITION BY type ORDER BY id) - 1) / %s AS slice FROM reachable
+    )
+    SELECT type, (array_agg(id ORDER BY id))[1], (array_agg(id ORDER BY id DESC))[1], count(*)
+    FROM numbered GROUP BY type, slice ORDER BY 3
+"""
+
+
+def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> Sliced:
+    """Cut the next `limit` subscriptions of the audience, in the order of their ids, into waiting batches.
+
+    Runs in the caller's transaction, together with the caller's checkpoint; the batches are queued on commit. Nobody is
+    skipped or cut twice as long as each call starts after the `last_id` of the one before.
+    """
+    predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
+    join = "LEFT JOIN subscriptions_appuser u ON u.id = s.user_id" if predicate.needs_user else ""
+    parameters = [
+        dispatch.application_id,
+        list(subscription_types_of(dispatch.channel_type)),
+        after_id,
+        after_id,
+        *predicate.params,
+        limit,
+        settings.BATCH_SIZE,
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_SLICES.format(join=join, predicate=predicate.sql), parameters)
+        slices = cursor.fetchall()
+    now = timezone.now()
+    batches = [
+        DispatchBatch(
+            dispatch=dispatch,
+            application_id=dispatch.application_id,
+            subscription_type=type_,
+            priority=dispatch.priority,
+            due_at=now,
+            queued_at=now,
+            expires_at=expires_at(now, dispatch.ttl_s),
+            first_subscription_id=first,
+            last_subscription_id=last,
+            recipient_count=count,
+        )
+        for type_, first, last, count in slices
+    ]
+    DispatchBatch.objects.bulk_create(batches)
+    _queue(dispatch, batches)
+    recipients = sum(batch.recipient_count for batch in batches)
+    last_id = slices[-1][2] if recipients == limit else None
+    return Sliced(last_id, [batch.id for batch in batches], recipients)
+
+
+def _queue(dispatch: Dispatch, batches: Sequence[DispatchBatch]) -> None:
+    enqueue_on_commit([QueuedBatch(b.id, dispatch.channel_type, dispatch.priority) for b in batches])
+
+
+def dispatch_pause(dispatch: Dispatch) -> None:
+    """Nothing more leaves; what a worker is sending at this moment stops within a second."""
+    _set_state(dispatch, DispatchState.PAUSED, from_states=[DispatchState.ACTIVE])
+
+
+def dispatch_resume(dispatch: Dispatch) -> None:
+    """Go on: what waits is queued again by the next sweep."""
+    _set_state(dispatch, DispatchState.ACTIVE, from_states=[DispatchState.PAUSED])
+    DispatchBatch.objects.filter(dispatch=dispatch, state=BatchState.WAITING).update(queued_at=None)
+
+
+def dispatch_cancel(dispatch: Dispatch) -> None:
+    """Nothing more leaves; what has not left is failed as canceled, by a task that starts on commit."""
+    _set_state(dispatch, DispatchState.CANCELED, from_states=[DispatchState.ACTIVE, DispatchState.PAUSED])
+    transaction.on_commit(lambda: request_cancel(dispatch.pk), robust=True)
+
+
+def request_cancel(dispatch_id: UUID) -> None:
+    app.send_task("messaging.cancel_dispatch", args=[str(dispatch_id)], queue="control", retry=False)
+
+
+def _set_state(dispatch: Dispatch, state: DispatchState, *, from_states: list[DispatchState]) -> None:
+    Dispatch.objects.filter(pk=dispatch.pk, state__in=from_states).update(state=state)
+    dispatch.refresh_from_db(fields=["state"])
+
+
+class Progress(NamedTuple):
+    """How far a dispatch is: recipients cut so far, those whose batch was never claimed, and open messages by state."""
+
+    total: int
+    unclaimed: int
+    pending: int
+    errored: int
+
+
+def dispatch_progress(dispatch: Dispatch) -> Progress:
+    """Counted from the batches; messages are read only of batches that are open."""
+    batches = DispatchBatch.objects.filter(dispatch=dispatch)
+    sums = batches.aggregate(
+        total=Sum("recipient_count", default=0),
+        unclaimed=Sum("recipient_count", default=0, filter=Q(first_id=None)),
+    )
+    open_batches = batches.exclude(state=BatchState.DONE).exclude(first_id=None).values_list("first_id", flat=True)
+    states: Counter[str] = Counter()
+    for base in open_batches:
+        assert base is not None
+        in_batch = Message.objects.filter(id__range=(base, IdRange(base).last), status__in=_OPEN)
+        states.update({row["status"]: row["n"] for row in in_batch.values("status").annotate(n=Count("id"))})
+    return Progress(sums["total"], sums["unclaimed"], states[MessageStatus.PENDING], states[MessageStatus.ERRORED])
+
+
+_OPEN = (MessageStatus.PENDING, MessageStatus.ERRORED)
+
+
+def dispatch_is_done(dispatch: Dispatch) -> bool:
+    """Whether every message has its final state or waits for receipts only."""
+    return not DispatchBatch.objects.filter(dispatch=dispatch).exclude(state=BatchState.DONE).exists()

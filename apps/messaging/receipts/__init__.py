@@ -1,0 +1,1 @@
+"""What comes back: receipts of SDKs, and one parser for each provider's webhooks."""

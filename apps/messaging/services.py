@@ -1,0 +1,354 @@
+"""Sending messages, canceling them, and keeping templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from apps.messaging import lifecycle, retry
+from apps.messaging.adapters.base import ContentError
+from apps.messaging.adapters.registry import adapter_for, subscription_types_of
+from apps.messaging.content import ContentSource, check_template, recipient_variables
+from apps.messaging.dispatches import dispatch_create, expires_at
+from apps.messaging.models import (
+    BatchState,
+    Dispatch,
+    DispatchBatch,
+    Message,
+    MessageStatus,
+    MessageTemplate,
+    MessageTemplateVersion,
+)
+from apps.messaging.queues import QueuedBatch, enqueue_on_commit
+from apps.messaging.recorders import StatusCount, record
+from apps.messaging.rendering import RenderError
+from apps.subscriptions.models import Subscription
+from apps.tenants.application_settings import DEFAULT_TTL_S
+from apps.tenants.models import Application
+from automata_signal.errors import Conflict, NotFound, ValidationFailed
+from automata_signal.ids import IdRange, new_range
+
+RECIPIENTS_MAX = 2_000
+
+
+# --- Messages ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """Who is to receive: users by external id (all their subscriptions of the channel), or subscriptions by id."""
+
+    external_ids: Sequence[str] = field(default_factory=tuple)
+    subscription_ids: Sequence[UUID] = field(default_factory=tuple)
+
+
+class SentMessage(NamedTuple):
+    id: UUID
+    subscription_id: UUID
+    external_id: str | None
+
+
+class Skipped(NamedTuple):
+    """A recipient who was named and gets nothing, and why: `not_found`, `not_reachable`."""
+
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    dispatch: Dispatch
+    messages: list[SentMessage]
+    skipped: list[Skipped]
+
+
+def ttl_of(application: Application, ttl_s: int | None) -> int:
+    """The time to live in seconds: what was asked for, or the application's own."""
+    if ttl_s is not None:
+        return ttl_s
+    return int(application.settings.get("default_ttl_s", DEFAULT_TTL_S))
+
+
+def messages_send(
+    *,
+    application: Application,
+    channel_type: str,
+    recipients: Recipients,
+    content: ContentSource,
+    priority: str,
+    ttl_s: int | None = None,
+    send_at: datetime | None = None,
+    campaign_id: UUID | None = None,
+) -> SendResult:
+    """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
+
+    Recipients who cannot be reached are named in `skipped`. Raises `ValidationFailed` if nobody is left, if `send_at` is
+    past, or if a recipient's rendered content would be refused by the provider; then nothing is sent to anybody.
+    """
+    now = timezone.now()
+    if send_at is not None and send_at <= now:
+        raise ValidationFailed.of("send_at", "is in the past")
+    if send_at is not None and send_at > now + timedelta(seconds=settings.MESSAGE_TTL_MAX_S):
+        raise ValidationFailed.of("send_at", "is more than 28 days ahead")
+    reachable, skipped = _resolve(application, channel_type, recipients)
+    if not reachable:
+        raise ValidationFailed.of("recipients", "none of them can be reached on this channel")
+    rows = _rendered(application, content, reachable)
+    due_at = send_at or now
+    with transaction.atomic():
+        dispatch = dispatch_create(
+            application=application,
+            channel_type=channel_type,
+            priority=priority,
+            content=content,
+            ttl_s=ttl_of(application, ttl_s),
+            campaign_id=campaign_id,
+        )
+        messages = _insert(dispatch, rows, due_at=due_at, queue_now=send_at is None)
+    return SendResult(dispatch, messages, skipped)
+
+
+class _Row(NamedTuple):
+    subscription_id: UUID
+    user_id: UUID | None
+    external_id: str | None
+    type: str
+    title: str | None
+    body: str | None
+    data: str | None
+
+
+def _resolve(
+    application: Application, channel_type: str, recipients: Recipients
+) -> tuple[list[Subscription], list[Skipped]]:
+    """The reachable subscriptions in one query, each once, and the named recipients who have none."""
+    external_ids, subscription_ids = set(recipients.external_ids), set(recipients.subscription_ids)
+    if len(external_ids) + len(subscription_ids) > RECIPIENTS_MAX:
+        raise ValidationFailed.of("recipients", f"are more than {RECIPIENTS_MAX}")
+    named = Subscription.objects.for_application(application).filter(type__in=subscription_types_of(channel_type))
+    named = named.select_related("user")
+    found = {s.pk: s for s in named.filter(pk__in=subscription_ids)} if subscription_ids else {}
+    if external_ids:
+        of_users = named.filter(
+            user__application_id=application.pk, user__external_id__in=external_ids, user__is_archived=False
+        )
+        found |= {s.pk: s for s in of_users}
+    reachable = [s for s in found.values() if s.is_subscribed]
+    reached_users = {s.user.external_id for s in reachable if s.user}
+    known_users = {s.user.external_id for s in found.values() if s.user}
+    skipped = [
+        Skipped("external_ids", value, "not_reachable" if value in known_users else "not_found")
+        for value in sorted(external_ids - reached_users)
+    ]
+    reached = {s.pk for s in reachable}
+    skipped += [
+        Skipped("subscription_ids", str(key), "not_reachable" if key in found else "not_found")
+        for key in sorted(subscription_ids - reached)
+    ]
+    return sorted(reachable, key=lambda s: s.pk), skipped
+
+
+def _rendered(application: Application, content: ContentSource, subscriptions: Sequence[Subscription]) -> list[_Row]:
+    """Each recipient's own content where it differs, checked against the provider's limits."""
+    rows = []
+    for subscription in subscriptions:
+        user = subscription.user
+        own: tuple[str | None, str | None, str | None] = (None, None, None)
+        if content.is_personalised:
+            own = _render_for(application, content, subscription)
+        rows.append(
+            _Row(
+                subscription.pk, user.pk if user else None, user.external_id if user else None, subscription.type, *own
+            )
+        )
+    return rows
+
+
+def _render_for(application: Application, content: ContentSource, subscription: Subscription) -> tuple[str, str, str]:
+    user = subscription.user
+    variables = recipient_variables(
+        external_id=user.external_id if user else "",
+        properties=user.properties if user else {},
+        tags=subscription.tags,
+        language=subscription.device_language or application.default_language,
+        country=subscription.country_code,
+    )
+    try:
+        # What the caller sent with this request is meant for this request, so it comes before stored properties.
+        rendered = content.render({**variables, **content.variables})
+        adapter_for(subscription.type).check_content(rendered)
+    except (RenderError, ContentError) as error:
+        who = user.external_id if user else str(subscription.pk)
+        raise ValidationFailed.of(error.field, f"{error.message} (for recipient {who})") from None
+    return rendered.title, rendered.body, orjson.dumps(dict(rendered.data)).decode()
+
+
+_INSERT = """
+    INSERT INTO messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
+                                   status, attempts, title, body, data, created_at)
+    SELECT r.id, %s, %s, %s, r.subscription_id, r.user_id, %s, 'pending', 0, r.title, r.body, r.data::jsonb, %s
+    FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[])
+         r(id, subscription_id, user_id, title, body, data)
+"""
+
+
+def _insert(dispatch: Dispatch, rows: Sequence[_Row], *, due_at: datetime, queue_now: bool) -> list[SentMessage]:
+    """One batch for each type of subscription, with its messages; returns the messages in the order of `rows`."""
+    now = timezone.now()
+    sent: list[SentMessage] = []
+    batches: list[QueuedBatch] = []
+    for type_ in sorted({row.type for row in rows}):
+        of_type = [row for row in rows if row.type == type_]
+        ids = new_range()
+        message_ids = [ids.at(position) for position in range(len(of_type))]
+        batch = DispatchBatch.objects.create(
+            dispatch=dispatch,
+            application_id=dispatch.application_id,
+            subscription_type=type_,
+            priority=dispatch.priority,
+            due_at=due_at,
+            queued_at=now if queue_now else None,
+            expires_at=expires_at(due_at, dispatch.ttl_s),
+            first_id=ids.base,
+            recipient_count=len(of_type),
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _INSERT,
+                [
+                    *(dispatch.application_id, dispatch.pk, dispatch.campaign_id, dispatch.channel_type, now),
+                    message_ids,
+                    *([getattr(row, name) for row in of_type] for name in _COLUMNS),
+                ],
+            )
+        sent += [SentMessage(i, r.subscription_id, r.external_id) for i, r in zip(message_ids, of_type, strict=True)]
+        batches.append(QueuedBatch(batch.pk, dispatch.channel_type, dispatch.priority))
+    scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
+    record([StatusCount(*scope, old="", new=MessageStatus.PENDING.value, reason="", messages=len(sent))])
+    if queue_now:
+        enqueue_on_commit(batches)
+    return sent
+
+
+_COLUMNS = ("subscription_id", "user_id", "title", "body", "data")
+
+
+def message_cancel(*, application: Application, message_id: UUID) -> Message:
+    """Fail a message that has not left yet, as canceled.
+
+    Raises `NotFound`, or `Conflict` if it is being sent at this moment or has left.
+    """
+    with transaction.atomic():
+        batch = batch_of(application=application, message_id=message_id, lock=True)
+        message = Message.objects.for_application(application).filter(pk=message_id).first()
+        if message is None or batch is None:
+            raise NotFound("There is no such message.")
+        if message.status not in (MessageStatus.PENDING, MessageStatus.ERRORED):
+            raise Conflict(f"The message is {message.status}: it can no longer be canceled.", code="MESSAGE_LEFT")
+        if batch.state == BatchState.CLAIMED:
+            raise Conflict("The message is being sent at this moment.", code="MESSAGE_BEING_SENT")
+        moved = lifecycle.apply(
+            "fail",
+            source=message.status,
+            ids=[message_id],
+            application_id=application.pk,
+            at=timezone.now(),
+            reason=retry.CANCELED,
+        )
+        record(
+            lifecycle.counts(
+                moved,
+                application_id=application.pk,
+                old=message.status,
+                new=MessageStatus.FAILED,
+                reason=retry.CANCELED,
+            )
+        )
+    return Message.objects.get(pk=message_id)
+
+
+def batch_of(*, application: Application, message_id: UUID, lock: bool = False) -> DispatchBatch | None:
+    """The batch whose range the message's id is in."""
+    batches = DispatchBatch.objects.for_application(application).filter(first_id__lte=message_id)
+    if lock:
+        batches = batches.select_for_update()
+    batch = batches.order_by("-first_id").first()
+    if batch is None or batch.first_id is None or message_id > IdRange(batch.first_id).last:
+        return None
+    return batch
+
+
+# --- Templates ---------------------------------------------------------------------------------------------------
+
+_VERSIONED = ("title_template", "body_template", "data_template", "options")
+
+
+def template_create(*, application: Application, created_by: str, **fields: Any) -> MessageTemplate:
+    """Make a template and its version 1. Raises `ValidationFailed` for syntax (with line and column) and options."""
+    template = MessageTemplate(application=application, **fields)
+    _check(template)
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                template.save()
+        except IntegrityError:
+            raise Conflict("There is a template of this name.", code="NAME_TAKEN") from None
+        _keep_version(template, created_by)
+    return template
+
+
+def template_update(*, template: MessageTemplate, changed_by: str, changes: Mapping[str, Any]) -> MessageTemplate:
+    """Change a template; a new text is a new version, and messages keep the one they were made from."""
+    with transaction.atomic():
+        template = MessageTemplate.objects.select_for_update().get(pk=template.pk)
+        is_new_version = any(name in changes and changes[name] != getattr(template, name) for name in _VERSIONED)
+        for name, value in changes.items():
+            setattr(template, name, value)
+        _check(template)
+        template.version += is_new_version
+        template.updated_at = timezone.now()
+        try:
+            with transaction.atomic():
+                template.save()
+        except IntegrityError:
+            raise Conflict("There is a template of this name.", code="NAME_TAKEN") from None
+        if is_new_version:
+            _keep_version(template, changed_by)
+    return template
+
+
+def template_delete(*, template: MessageTemplate) -> None:
+    """Delete a template that no campaign names; raises `Conflict` for one that is in use (it can be made inactive)."""
+    try:
+        template.delete()
+    except ProtectedError:
+        raise Conflict("Campaigns use this template; make it inactive instead.", code="TEMPLATE_IN_USE") from None
+
+
+def _check(template: MessageTemplate) -> None:
+    from apps.messaging.adapters.push_content import check_options
+
+    check_template(template.title_template, template.body_template, template.data_template)
+    try:
+        check_options(template.options)
+    except ContentError as error:
+        raise ValidationFailed.of(error.field, error.message) from None
+
+
+def _keep_version(template: MessageTemplate, created_by: str) -> None:
+    MessageTemplateVersion.objects.create(
+        template=template,
+        version=template.version,
+        created_by=created_by,
+        **{name: getattr(template, name) for name in _VERSIONED},
+    )

@@ -1,0 +1,139 @@
+"""What keeps the promise that nothing is lost: batches that are due, abandoned or canceled are found in PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.messaging import dispatch, lifecycle, partitions
+from apps.messaging.models import (
+    BatchState,
+    Dispatch,
+    DispatchBatch,
+    DispatchState,
+    Message,
+    MessageStatus,
+)
+from apps.messaging.queues import QueuedBatch, enqueue, queue_length
+from apps.messaging.recorders import record
+from apps.tenants.models import Application
+from automata_signal.ids import IdRange
+
+log = logging.getLogger(__name__)
+
+QUEUE_AT_ONCE = 2_000
+LOST_AFTER_S = 5
+"""A batch that was queued so long ago, while its queue is empty, was lost by the broker."""
+LOST_ANYHOW_AFTER_S = 900
+"""… and one that was queued so long ago is queued again even if the queue is long: a second task for it is harmless."""
+TIMED_OUT = "receipt_timeout"
+
+
+def queue_due() -> int:
+    """Queue the batches that are due and are in no queue; returns how many. HIGH first."""
+    now = timezone.now()
+    lost_before = now - timedelta(seconds=LOST_AFTER_S)
+    due = (
+        DispatchBatch.objects.filter(state=BatchState.WAITING, due_at__lte=now)
+        .exclude(dispatch__state=DispatchState.PAUSED)
+        .filter(Q(queued_at=None) | Q(queued_at__lt=lost_before))
+        .select_related("dispatch")
+        .order_by("due_at")[:QUEUE_AT_ONCE]
+    )
+    by_queue: dict[str, list[DispatchBatch]] = defaultdict(list)
+    for batch in due:
+        by_queue[QueuedBatch(batch.pk, batch.dispatch.channel_type, batch.priority).queue].append(batch)
+    return sum(_queue(queue, by_queue[queue]) for queue in sorted(by_queue, key=_urgency))
+
+
+def _urgency(queue: str) -> int:
+    return settings.PRIORITIES.index(queue.rpartition(".")[2])
+
+
+def _queue(queue: str, batches: list[DispatchBatch]) -> int:
+    """Queue those that were never queued, and those that the broker has lost."""
+    now = timezone.now()
+    length = queue_length(queue)
+    if length is None:
+        return 0
+    long_ago = now - timedelta(seconds=LOST_ANYHOW_AFTER_S)
+    chosen = [b for b in batches if b.queued_at is None or length == 0 or b.queued_at < long_ago]
+    ids = [batch.pk for batch in chosen]
+    DispatchBatch.objects.filter(pk__in=ids, state=BatchState.WAITING).update(queued_at=now)
+    enqueue([QueuedBatch(b.pk, b.dispatch.channel_type, b.priority) for b in chosen])
+    return len(ids)
+
+
+def free_abandoned() -> int:
+    """Give back the batches of workers that died: their lease has run out. Returns how many."""
+    now = timezone.now()
+    abandoned = DispatchBatch.objects.filter(state=BatchState.CLAIMED, lease_until__lt=now)
+    freed = abandoned.update(state=BatchState.WAITING, due_at=now, queued_at=None, lease_id=None, lease_until=None)
+    if freed:
+        log.warning("batches of dead workers were freed", extra={"batches": freed})
+    return freed
+
+
+def fail_canceled(dispatch_id: UUID) -> None:
+    """Fail what has not left of a canceled dispatch; what a worker holds, that worker fails."""
+    waiting = DispatchBatch.objects.filter(
+        dispatch_id=dispatch_id, dispatch__state=DispatchState.CANCELED, state=BatchState.WAITING
+    )
+    for batch_id in waiting.order_by("id").values_list("pk", flat=True):
+        dispatch.run_batch(batch_id)
+
+
+def expire_unreceived() -> int:
+    """Fail, as timed out, what was sent and had no receipt in the time that its application set. Returns how many."""
+    failed = 0
+    for application in Application.objects.filter(settings__receipt_timeout_hours__gt=0):
+        limit = timezone.now() - timedelta(hours=application.settings["receipt_timeout_hours"])
+        done = DispatchBatch.objects.for_application(application).filter(
+            state=BatchState.DONE, receipts_closed=False, finished_at__lt=limit
+        )
+        for batch in done.order_by("pk")[:QUEUE_AT_ONCE]:
+            failed += _close_receipts(application, batch)
+    return failed
+
+
+def _close_receipts(application: Application, batch: DispatchBatch) -> int:
+    assert batch.first_id is not None
+    with transaction.atomic():
+        in_batch = Message.objects.filter(id__range=(batch.first_id, IdRange(batch.first_id).last))
+        unreceived = in_batch.filter(status=MessageStatus.SUCCESSFUL).values_list("id", flat=True)
+        moved = lifecycle.apply(
+            "fail",
+            source=lifecycle.SUCCESSFUL,
+            ids=list(unreceived),
+            application_id=application.pk,
+            at=timezone.now(),
+            reason=TIMED_OUT,
+        )
+        DispatchBatch.objects.filter(pk=batch.pk).update(receipts_closed=True)
+        counts = lifecycle.counts(
+            moved, application_id=application.pk, old=lifecycle.SUCCESSFUL, new=lifecycle.FAILED, reason=TIMED_OUT
+        )
+        record(counts)
+    return len(moved)
+
+
+def drop_old_partitions() -> list[str]:
+    """Drop the partitions that no application keeps any more, with the dispatches and batches of that time."""
+    kept = [application.settings.get("retention_days") for application in Application.objects.only("settings")]
+    days = [value or settings.RETENTION_DAYS_DEFAULT for value in kept]
+    if not days or 0 in days:
+        return []
+    dropped = partitions.drop_partitions(keep_days=max(days))
+    if dropped:
+        oldest = min(p.month for p in partitions.list_partitions("messaging_message"))
+        first_kept = partitions.month_start_id(oldest)
+        DispatchBatch.objects.filter(first_id__lt=first_kept, state=BatchState.DONE).delete()
+        Dispatch.objects.filter(pk__lt=first_kept, batches=None).delete()
+    return dropped

@@ -1,0 +1,52 @@
+"""Celery's doors into messaging; each calls one function. Tasks take ids, and may run twice or late without harm."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from celery import shared_task
+from celery.signals import worker_process_shutdown
+
+from apps.messaging import dispatch, partitions, sweeps
+from apps.messaging.senders import close_senders
+
+
+@shared_task(name="messaging.send_batch")
+def send_batch(batch_id: str) -> None:
+    dispatch.run_batch(UUID(batch_id))
+
+
+@shared_task(name="messaging.cancel_dispatch")
+def cancel_dispatch(dispatch_id: str) -> None:
+    sweeps.fail_canceled(UUID(dispatch_id))
+
+
+@shared_task(name="messaging.queue_due")
+def queue_due() -> int:
+    return sweeps.queue_due()
+
+
+@shared_task(name="messaging.free_abandoned")
+def free_abandoned() -> int:
+    return sweeps.free_abandoned()
+
+
+@shared_task(name="messaging.expire_unreceived")
+def expire_unreceived() -> int:
+    return sweeps.expire_unreceived()
+
+
+@shared_task(name="messaging.make_partitions")
+def make_partitions() -> list[str]:
+    return partitions.make_partitions()
+
+
+@shared_task(name="messaging.drop_partitions")
+def drop_partitions() -> list[str]:
+    return sweeps.drop_old_partitions()
+
+
+@worker_process_shutdown.connect
+def on_worker_process_shutdown(**_: Any) -> None:
+    close_senders()

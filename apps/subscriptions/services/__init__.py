@@ -1,0 +1,36 @@
+"""Changing users and subscriptions. Keyword-only; each call is one transaction, and writes its events in it.
+
+Locks are taken in one order everywhere, so that no two calls wait for each other: users, then subscriptions by id.
+"""
+
+from apps.subscriptions.services.slices import SubscriptionEnd, subscriptions_count_receipts, subscriptions_end
+from apps.subscriptions.services.subscriptions import (
+    subscription_end,
+    subscription_login,
+    subscription_logout,
+    subscription_register,
+    subscription_restore,
+    subscription_set_tags,
+    subscription_update,
+    subscription_update_token,
+)
+from apps.subscriptions.services.users import user_archive, user_create, user_erase, user_export, user_update
+
+__all__ = [
+    "SubscriptionEnd",
+    "subscription_end",
+    "subscription_login",
+    "subscription_logout",
+    "subscription_register",
+    "subscription_restore",
+    "subscription_set_tags",
+    "subscription_update",
+    "subscription_update_token",
+    "subscriptions_count_receipts",
+    "subscriptions_end",
+    "user_archive",
+    "user_create",
+    "user_erase",
+    "user_export",
+    "user_update",
+]

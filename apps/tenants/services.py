@@ -1,0 +1,503 @@
+"""Everything that changes operators, applications, keys, credentials and roles.
+
+`by` is who does it, for the history: `Caller.label` of an API key, the name of a command. Where an operator is
+signed in, simple-history knows them from the request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.tenants.access import KEY_PREFIXES, key_digest
+from apps.tenants.application_settings import check_settings
+from apps.tenants.models import (
+    ApiKey,
+    Application,
+    ChannelCredential,
+    KeyKind,
+    Membership,
+    Operator,
+    Provider,
+    Role,
+)
+from apps.tenants.providers import Check, secret_rules
+from apps.tenants.scopes import SCOPES
+from automata_signal.errors import Conflict, FieldProblem, Forbidden, ValidationFailed
+
+KEY_RANDOM_BYTES = 24
+"""192 bits, 32 characters."""
+KEY_PREFIX_SHOWN = 12
+KEY_OVERLAP_MAX = timedelta(days=90)
+RATE_PER_MINUTE_MAX = 10_000_000
+SECRET_MAX_BYTES = 32_768
+POSITION_MAX = 32_767
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}")
+
+
+class _Unset:
+    """Tells "leave it as it is" from None."""
+
+
+UNSET = _Unset()
+
+
+# --- Checks ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Reading them walks the file system, so once is enough."""
+    return frozenset(available_timezones())
+
+
+def _name(value: str, field: str = "name") -> str:
+    value = value.strip()
+    if not value or len(value) > 200:
+        raise ValidationFailed.of(field, "must have 1 to 200 characters")
+    if "\0" in value:
+        raise ValidationFailed.of(field, "holds a NUL character")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise ValidationFailed.of("time_zone", "is not a time zone such as Asia/Seoul")
+    return value
+
+
+def _language(value: str) -> str:
+    if len(value) > 16 or not _LANGUAGE.fullmatch(value):
+        raise ValidationFailed.of("default_language", "is not a language tag such as en or zh-Hant")
+    return value
+
+
+def _application_settings(value: Mapping[str, Any]) -> dict[str, Any]:
+    problems = [
+        FieldProblem(p.field if p.field == "settings" else f"settings.{p.field}", p.message[:300])
+        for p in check_settings(value)
+    ]
+    if problems:
+        raise ValidationFailed("The settings are not valid.", details=problems)
+    return dict(value)
+
+
+def _save(row: models.Model, by: str) -> None:
+    """Save with the reason that simple-history keeps beside the new version."""
+    row._change_reason = by[:100] or None  # type: ignore[attr-defined]
+    row.save()
+
+
+# --- Applications --------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def application_create(
+    *,
+    name: str,
+    owner: Operator | None = None,
+    time_zone: str = "UTC",
+    default_language: str = "en",
+    settings: Mapping[str, Any] | None = None,
+    by: str = "",
+) -> Application:
+    """Create an application; `owner`, if given, becomes its first owner. Raise `ValidationFailed`."""
+    application = Application(
+        name=_name(name),
+        time_zone=_time_zone(time_zone),
+        default_language=_language(default_language),
+        settings=_application_settings(settings or {}),
+    )
+    _save(application, by)
+    if owner is not None:
+        membership_set(operator=owner, application=application, role=Role.OWNER, by=by)
+    return application
+
+
+@transaction.atomic
+def application_update(
+    *,
+    application: Application,
+    name: str | None = None,
+    time_zone: str | None = None,
+    default_language: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    is_active: bool | None = None,
+    by: str = "",
+) -> Application:
+    """Change what is given. `settings` replaces all settings, so that what is left out is the default again."""
+    row = Application.objects.select_for_update().get(pk=application.pk)
+    if name is not None:
+        row.name = _name(name)
+    if time_zone is not None:
+        row.time_zone = _time_zone(time_zone)
+    if default_language is not None:
+        row.default_language = _language(default_language)
+    if settings is not None:
+        row.settings = _application_settings(settings)
+    if is_active is not None:
+        row.is_active = is_active
+    _save(row, by)
+    return row
+
+
+# --- Keys --------------------------------------------------------------------------------------------------------
+
+
+class NewKey(NamedTuple):
+    key: ApiKey
+    plaintext: str
+    """Shown once; we keep only its digest."""
+
+
+@transaction.atomic
+def key_create(
+    *,
+    application: Application,
+    name: str,
+    kind: str,
+    scopes: Collection[str] | None = None,
+    expires_at: datetime | None = None,
+    rate_per_minute: int | None = None,
+    granted_by: Collection[str] | None = None,
+    by: str = "",
+) -> NewKey:
+    """Create a key. A secret key has all scopes unless told, a publishable key has none to choose.
+
+    `granted_by` are the scopes of who creates it: nobody can give more than they have (`Forbidden`), and it is
+    what a secret key gets if `scopes` is None.
+    """
+    if kind not in KeyKind.values:
+        raise ValidationFailed.of("kind", f"must be one of {', '.join(KeyKind.values)}")
+    if expires_at is not None and expires_at <= timezone.now():
+        raise ValidationFailed.of("expires_at", "is in the past")
+    if rate_per_minute is not None and not 1 <= rate_per_minute <= RATE_PER_MINUTE_MAX:
+        raise ValidationFailed.of("rate_per_minute", f"must be from 1 to {RATE_PER_MINUTE_MAX}")
+    return _key_insert(
+        application=application,
+        name=_name(name),
+        kind=kind,
+        scopes=_key_scopes(kind, scopes, granted_by),
+        expires_at=expires_at,
+        rate_per_minute=rate_per_minute,
+        by=by,
+    )
+
+
+def _key_scopes(kind: str, scopes: Collection[str] | None, granted_by: Collection[str] | None) -> list[str]:
+    if kind == KeyKind.PUBLISHABLE:
+        if scopes:
+            raise ValidationFailed.of("scopes", "a publishable key has no scopes to choose")
+        return []
+    mine = set(SCOPES if granted_by is None else granted_by) & set(SCOPES)
+    if scopes is None:
+        return [scope for scope in SCOPES if scope in mine]
+    if not scopes:
+        raise ValidationFailed.of("scopes", "a secret key needs at least one scope")
+    if unknown := sorted(set(scopes) - set(SCOPES)):
+        raise ValidationFailed.of("scopes", f"there is no scope {unknown[0][:40]!r}")
+    _refuse_escalation(scopes, mine)
+    return [scope for scope in SCOPES if scope in set(scopes)]
+
+
+def _refuse_escalation(scopes: Collection[str], mine: Collection[str]) -> None:
+    if missing := sorted(set(scopes) - set(mine)):
+        raise Forbidden(f"You cannot give the scope {missing[0]}, which you do not have.")
+
+
+def _key_insert(*, kind: str, by: str, **fields: Any) -> NewKey:
+    plaintext = KEY_PREFIXES[KeyKind(kind)] + secrets.token_urlsafe(KEY_RANDOM_BYTES)
+    key = ApiKey(kind=kind, prefix=plaintext[:KEY_PREFIX_SHOWN], digest=key_digest(plaintext), **fields)
+    _save(key, by)
+    return NewKey(key, plaintext)
+
+
+@transaction.atomic
+def key_revoke(*, key: ApiKey, by: str = "") -> ApiKey:
+    """End a key at once. Revoking a revoked key changes nothing."""
+    row = ApiKey.objects.select_for_update().get(pk=key.pk)
+    if row.revoked_at is None:
+        row.revoked_at = timezone.now()
+        _save(row, by)
+    return row
+
+
+@transaction.atomic
+def key_rotate(*, key: ApiKey, overlap: timedelta, granted_by: Collection[str] | None = None, by: str = "") -> NewKey:
+    """Make a successor with the same name, scopes and rate; the old key works on for `overlap`.
+
+    The successor keeps the old key's time to live, if that had an end. Raise `Conflict` for a key that is revoked,
+    expired or already rotated, and `Forbidden` where `granted_by` has less than the key.
+    """
+    if not timedelta(0) <= overlap <= KEY_OVERLAP_MAX:
+        raise ValidationFailed.of("overlap_s", f"must be from 0 to {int(KEY_OVERLAP_MAX.total_seconds())}")
+    old = ApiKey.objects.select_for_update().select_related("application").get(pk=key.pk)
+    now = timezone.now()
+    if not old.is_usable:
+        raise Conflict("The key is revoked or expired.", code="KEY_NOT_USABLE")
+    if old.replaced_by_id is not None:
+        raise Conflict("The key was rotated already; rotate its successor.", code="KEY_ALREADY_ROTATED")
+    if granted_by is not None:
+        _refuse_escalation(old.scopes, granted_by)
+    new = _key_insert(
+        application=old.application,
+        name=old.name,
+        kind=old.kind,
+        scopes=list(old.scopes),
+        expires_at=None if old.expires_at is None else now + (old.expires_at - old.created_at),
+        rate_per_minute=old.rate_per_minute,
+        by=by,
+    )
+    old.replaced_by = new.key
+    old.expires_at = min(now + overlap, old.expires_at or now + overlap)
+    _save(old, by)
+    return new
+
+
+# --- Credentials -------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def credential_create(
+    *,
+    application: Application,
+    provider: str,
+    name: str,
+    secret: Mapping[str, Any],
+    position: int = 0,
+    check: Check | None = None,
+    by: str = "",
+) -> ChannelCredential:
+    """Store what a provider knows the application by, encrypted.
+
+    `check` judges the secret instead of the rules that the provider's adapter registered (`providers.py`).
+    """
+    if provider not in Provider.values:
+        raise ValidationFailed.of("provider", f"must be one of {', '.join(Provider.values)}")
+    credential = ChannelCredential(
+        application=application,
+        provider=provider,
+        name=_name(name),
+        position=_position(position),
+    )
+    _set_secret(credential, secret, check)
+    _save(credential, by)
+    return credential
+
+
+@transaction.atomic
+def credential_update(
+    *,
+    credential: ChannelCredential,
+    name: str | None = None,
+    secret: Mapping[str, Any] | None = None,
+    position: int | None = None,
+    is_active: bool | None = None,
+    check: Check | None = None,
+    by: str = "",
+) -> ChannelCredential:
+    """Change what is given. Saving is somebody's word that it is right: the breaker closes, the error is forgotten."""
+    row = ChannelCredential.objects.select_for_update().get(pk=credential.pk)
+    if name is not None:
+        row.name = _name(name)
+    if position is not None:
+        row.position = _position(position)
+    if is_active is not None:
+        row.is_active = is_active
+    if secret is not None:
+        _set_secret(row, secret, check)
+    _clear_trouble(row)
+    _save(row, by)
+    return row
+
+
+def credential_deactivate(*, credential: ChannelCredential, by: str = "") -> ChannelCredential:
+    """Stop using a credential; its history, and what was sent by it, stay explained."""
+    return credential_update(credential=credential, is_active=False, by=by)
+
+
+def _position(value: int) -> int:
+    if not 0 <= value <= POSITION_MAX:
+        raise ValidationFailed.of("position", f"must be from 0 to {POSITION_MAX}")
+    return value
+
+
+def _set_secret(credential: ChannelCredential, secret: Mapping[str, Any], check: Check | None) -> None:
+    if not isinstance(secret, Mapping) or not secret:
+        raise ValidationFailed.of("secret", "must be a JSON object that is not empty")
+    if len(json.dumps(dict(secret)).encode()) > SECRET_MAX_BYTES:
+        raise ValidationFailed.of("secret", f"is larger than {SECRET_MAX_BYTES} bytes")
+    rules = secret_rules(credential.provider)
+    problems: Sequence[FieldProblem] = (check or rules.check)(secret)
+    if problems:
+        details = [FieldProblem(f"secret.{p.field}" if p.field else "secret", p.message) for p in problems]
+        raise ValidationFailed("The secret is not valid.", details=details)
+    credential.secret = dict(secret)
+    credential.summary = dict(rules.summarise(secret))
+
+
+def _clear_trouble(credential: ChannelCredential) -> None:
+    credential.breaker_opened_at = None
+    credential.breaker_reason = ""
+    credential.last_error = ""
+    credential.last_error_at = None
+
+
+@transaction.atomic
+def breaker_open(credential_id: UUID, reason: str) -> bool:
+    """Stop sending by a credential. True for the one call that opened it, so that the alarm goes out once.
+
+    One that has been open for longer than `BREAKER_COOLDOWN_S` opens anew.
+    """
+    cooled = timezone.now() - timedelta(seconds=django_settings.BREAKER_COOLDOWN_S)
+    row = (
+        ChannelCredential.objects.select_for_update()
+        .filter(Q(breaker_opened_at=None) | Q(breaker_opened_at__lt=cooled), pk=credential_id)
+        .first()
+    )
+    if row is None:
+        return False
+    row.breaker_opened_at = timezone.now()
+    row.breaker_reason = reason[:200]
+    _save(row, "breaker")
+    return True
+
+
+@transaction.atomic
+def breaker_close(credential: ChannelCredential, *, by: str = "") -> ChannelCredential:
+    """Let a credential send again."""
+    row = ChannelCredential.objects.select_for_update().get(pk=credential.pk)
+    if row.breaker_opened_at is not None:
+        _clear_trouble(row)
+        _save(row, by)
+    return row
+
+
+def credential_note_error(credential_id: UUID, error: str) -> None:
+    """Keep the provider's last complaint about a credential, for the console. It is not history."""
+    ChannelCredential.objects.filter(pk=credential_id).update(last_error=error[:500], last_error_at=timezone.now())
+
+
+# --- Operators and roles -------------------------------------------------------------------------------------------
+
+
+def _email(value: str) -> str:
+    value = value.strip().lower()
+    try:
+        validate_email(value)
+    except ValidationError:
+        raise ValidationFailed.of("email", "is not an e-mail address") from None
+    if len(value) > 254:
+        raise ValidationFailed.of("email", "is longer than 254 characters")
+    return value
+
+
+@transaction.atomic
+def operator_create(
+    *, email: str, password: str | None = None, name: str = "", is_superuser: bool = False, by: str = ""
+) -> Operator:
+    """Create an operator. Without a password, the way in is the link of `password_reset_send`."""
+    email = _email(email)
+    if Operator.objects.filter(email=email).exists():
+        raise ValidationFailed.of("email", "an operator with this address exists")
+    operator = Operator(email=email, name=_name(name) if name else "", is_superuser=is_superuser)
+    if password is not None:
+        check_password_rules(password, operator)
+    operator.set_password(password)
+    _save(operator, by)
+    return operator
+
+
+@transaction.atomic
+def operator_invite(
+    *,
+    email: str,
+    application: Application,
+    role: str,
+    name: str = "",
+    notify: Callable[[UUID], object] | None = None,
+    by: str = "",
+) -> Membership:
+    """Give somebody a role, creating the operator if need be; a new one gets a link to choose a password by e-mail.
+
+    `notify` takes the operator's id after the commit; it is the task that sends the link, unless told.
+    """
+    operator = Operator.objects.filter(email=_email(email)).first()
+    if operator is None:
+        operator = operator_create(email=email, name=name, by=by)
+        operator_id = operator.pk
+        transaction.on_commit(lambda: (notify or _queue_password_link)(operator_id))
+    return membership_set(operator=operator, application=application, role=role, by=by)
+
+
+def _queue_password_link(operator_id: UUID) -> None:
+    from apps.tenants.tasks import send_password_link
+
+    send_password_link.delay(str(operator_id))
+
+
+def check_password_rules(password: str, operator: Operator, field: str = "password") -> None:
+    """Raise `ValidationFailed` with every rule that the password breaks."""
+    from django.contrib.auth.password_validation import validate_password
+
+    try:
+        validate_password(password, operator)
+    except ValidationError as error:
+        details = [FieldProblem(field, message) for message in error.messages]
+        raise ValidationFailed("The password is too weak.", details=details) from None
+
+
+@transaction.atomic
+def membership_set(*, operator: Operator, application: Application, role: str, by: str = "") -> Membership:
+    """Give an operator a role in an application, in place of the one they had."""
+    if role not in Role.values:
+        raise ValidationFailed.of("role", f"must be one of {', '.join(Role.values)}")
+    _lock_members(application)
+    membership = Membership.objects.filter(operator=operator, application=application).first()
+    if membership is None:
+        membership = Membership(operator=operator, application=application)
+    elif membership.role == role:
+        return membership
+    elif membership.role == Role.OWNER:
+        _refuse_last_owner(membership)
+    membership.role = role
+    _save(membership, by)
+    return membership
+
+
+@transaction.atomic
+def membership_remove(*, membership: Membership, by: str = "") -> None:
+    """End an operator's role. Raise `Conflict` for the last owner: somebody must be able to let others in."""
+    _lock_members(membership.application)
+    row = Membership.objects.filter(pk=membership.pk).first()
+    if row is None:
+        return
+    if row.role == Role.OWNER:
+        _refuse_last_owner(row)
+    row._change_reason = by[:100] or None  # type: ignore[attr-defined]
+    row.delete()
+
+
+def _lock_members(application: Application) -> None:
+    """One change of members at a time, or two owners could remove each other at once."""
+    Application.objects.select_for_update(no_key=True).get(pk=application.pk)
+
+
+def _refuse_last_owner(membership: Membership) -> None:
+    others = Membership.objects.filter(application_id=membership.application_id, role=Role.OWNER)
+    if not others.exclude(pk=membership.pk).exists():
+        raise Conflict("An application must keep an owner.", code="LAST_OWNER")
