@@ -32,7 +32,12 @@ def flatten_errors(errors: Any, path: str = "") -> Iterator[FieldProblem]:
     """DRF's nested errors as dotted paths: `recipients[3].external_id`."""
     if isinstance(errors, Mapping):
         for key, value in errors.items():
-            name = path if key == "non_field_errors" else f"{path}.{key}" if path else str(key)
+            if key == "non_field_errors":
+                name = path
+            elif isinstance(key, int):
+                name = f"{path}[{key}]"
+            else:
+                name = f"{path}.{key}" if path else str(key)
             yield from flatten_errors(value, name)
     elif isinstance(errors, list | tuple):
         for index, value in enumerate(errors):

@@ -48,7 +48,7 @@ class Keyring:
             raise DecryptionError(f"no key with id {stored[0] if stored else 'none'}")
         try:
             return cipher.decrypt(stored[1 : 1 + NONCE_BYTES], stored[1 + NONCE_BYTES :], None)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError is a value too short to be one of ours
             raise DecryptionError("the stored value was altered or its key was replaced") from None
 
     def is_current(self, stored: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.test import Client
 
@@ -40,9 +42,7 @@ class ApiClient:
 
 
 def _json(body) -> bytes:
-    import orjson
-
-    return orjson.dumps(body)
+    return json.dumps(body).encode()
 
 
 @pytest.fixture

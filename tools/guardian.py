@@ -1,8 +1,8 @@
 """Ends a supervisor's children when the supervisor is gone, whichever way it went.
 
-Runs on its own: `python -I -S tools/guardian.py GRACE_S`, with its standard input at the read end of a pipe whose only writer
-is the supervisor. End of file therefore means that the supervisor has ended, and `kill -9` is no exception.
-Works without anything particular to Linux.
+Runs on its own: `python -I -S tools/guardian.py GRACE_S`, with its standard input at the read end of a pipe whose
+only writer is the supervisor. End of file therefore means that the supervisor has ended, and `kill -9` is no
+exception. Nothing of it is particular to Linux.
 
 The supervisor writes lines:
 

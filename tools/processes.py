@@ -26,6 +26,7 @@ class Addresses:
 
     web: int
     apns: int
+    apns_development: int
     apns_control: int
     fcm: int
     fcm_control: int
@@ -37,17 +38,18 @@ class Addresses:
 
     def environment(self) -> dict[str, str]:
         """What the settings and the scenario read."""
-        apns, fcm = f"https://127.0.0.1:{self.apns}", f"https://127.0.0.1:{self.fcm}"
+        fcm = f"https://127.0.0.1:{self.fcm}"
         return {
             "AUTOMATA_ENV": "demo",
+            "AUTOMATA_SANDBOX": "1",  # the stand-in providers refuse to start without it
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "PUBLIC_URL": self.web_url,
-            "APNS_URL": apns,
-            "APNS_SANDBOX_URL": apns,
+            "APNS_URL": f"https://127.0.0.1:{self.apns}",
+            "APNS_SANDBOX_URL": f"https://127.0.0.1:{self.apns_development}",
             "FCM_URL": fcm,
             "FCM_TOKEN_URL": f"{fcm}/token",
             "PROVIDER_CA_FILE": str(self.ca_dir / "ca.pem"),
-            "API_URL": f"{self.web_url}/api/v1",
+            "API_URL": self.web_url,
             "SANDBOX_APNS_CONTROL_URL": f"http://127.0.0.1:{self.apns_control}",
             "SANDBOX_FCM_CONTROL_URL": f"http://127.0.0.1:{self.fcm_control}",
         }
@@ -61,14 +63,23 @@ def python_module(
     return ProcessSpec(name, command, {"APPLICATION_NAME": f"automata-{name}", **(env or {})}, stage=stage)
 
 
-def provider(name: str, port: int, control_port: int, ca_dir: Path) -> ProcessSpec:
-    ports = ("--port", str(port), "--control-port", str(control_port))
+def provider(name: str, *ports: str, ca_dir: Path) -> ProcessSpec:
     return python_module(name, "apps.sandbox", name, *ports, "--ca-dir", str(ca_dir), stage=PROVIDERS)
 
 
 def worker(name: str, queue_names: str, concurrency: int) -> ProcessSpec:
-    """A Celery worker. Gossip and mingle serve clusters that elect; here they cost a second of every start."""
-    celery = ("celery", "-A", "automata_signal", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
+    """A Celery worker. Gossip, mingle and Django's checks cost time of every start and help nobody here."""
+    celery = (
+        "celery",
+        "--skip-checks",
+        "-A",
+        "automata_signal",
+        "worker",
+        "--loglevel",
+        "INFO",
+        "--without-gossip",
+        "--without-mingle",
+    )
     pool = ("--hostname", f"{name}@%h", "--concurrency", str(concurrency), "--queues", queue_names)
     return python_module(name, *celery, *pool)
 
@@ -77,8 +88,14 @@ def demo_processes(at: Addresses) -> list[ProcessSpec]:
     granian = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(at.web), "--no-ws")
     threads = ("--workers", "2", "--blocking-threads", str(WEB_THREADS), "--respawn-failed-workers")
     return [
-        provider("apns", at.apns, at.apns_control, at.ca_dir),
-        provider("fcm", at.fcm, at.fcm_control, at.ca_dir),
+        provider(
+            "apns",
+            f"--port={at.apns}",
+            f"--sandbox-port={at.apns_development}",
+            f"--control-port={at.apns_control}",
+            ca_dir=at.ca_dir,
+        ),
+        provider("fcm", f"--port={at.fcm}", f"--control-port={at.fcm_control}", ca_dir=at.ca_dir),
         python_module(
             "web",
             *granian,
@@ -89,5 +106,7 @@ def demo_processes(at: Addresses) -> list[ProcessSpec]:
         worker("high", queues("high"), concurrency=1),
         worker("bulk", queues("medium", "low"), concurrency=2),
         worker("control", "control", concurrency=1),
-        python_module("beat", "celery", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="),
+        python_module(
+            "beat", "celery", "--skip-checks", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="
+        ),
     ]

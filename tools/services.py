@@ -387,7 +387,7 @@ class PostgresCluster:
         result = run_as(self.account, [*initdb, *locale, *([] if durable else ["--no-sync"])], env)
         if result.returncode:
             shutil.rmtree(draft, ignore_errors=True)
-            raise StackError(f"initdb: {last_line(result.stdout)}")
+            raise StackError(last_line(result.stdout))
         draft.rename(data)
 
     def _wal_compression(self, data: Path, env: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tools.processes import APPLICATION, PROVIDERS, Addresses, demo_processes
@@ -78,7 +79,7 @@ def demo(arguments: Sequence[str]) -> int:
             share_state(supervisor)
             start_demo_processes(supervisor, at)
             say(f"READY {at.web_url}/admin/ (logs in {LOGS.relative_to(ROOT) / 'demo'})")
-            code = run_scenario(supervisor, exits=options.exit, recipients=options.recipients)
+            code = run_scenario(supervisor, recipients=options.recipients)
             if options.exit:
                 return code
             if code:
@@ -97,8 +98,9 @@ def demo_addresses() -> Addresses:
     web = int(text)
     if not port_is_free(web):
         raise StackError(f"Port {web} is in use: end what uses it, or choose another, as in PORT={web + 1} ./run demo")
-    apns, apns_control, fcm, fcm_control = free_ports(4)
-    return Addresses(web, apns, apns_control, fcm, fcm_control, ca_dir=private_dir(private_dir(DEMO) / "ca"))
+    apns, apns_development, apns_control, fcm, fcm_control = free_ports(5)
+    ca_dir = private_dir(private_dir(DEMO) / "ca")
+    return Addresses(web, apns, apns_development, apns_control, fcm, fcm_control, ca_dir=ca_dir)
 
 
 def demo_environment() -> dict[str, str]:
@@ -120,20 +122,21 @@ def start_demo_processes(supervisor: Supervisor, at: Addresses) -> None:
     if supervisor.run_foreground([*MANAGE, "migrate", "--verbosity", "0"]):
         raise StackError("the database could not be migrated (see above)")
     say("migrated")
-    ports = (at.apns, at.apns_control, at.fcm, at.fcm_control)
+    ports = (at.apns, at.apns_development, at.apns_control, at.fcm, at.fcm_control)
     supervisor.wait_until(lambda: all(map(accepts, ports)), timeout_s=READY_TIMEOUT_S, what="The stand-in providers")
     for spec in specs:
         if spec.stage == APPLICATION:
             supervisor.start(spec)
-    supervisor.wait_until(lambda: answers(f"{at.web_url}/healthz"), timeout_s=READY_TIMEOUT_S, what="The web")
+        if spec.name == "web":  # let it have the processor to itself: somebody is waiting for the page
+            web_answers = partial(answers, f"{at.web_url}/healthz")
+            supervisor.wait_until(web_answers, timeout_s=READY_TIMEOUT_S, what="The web")
 
 
-def run_scenario(supervisor: Supervisor, *, exits: bool, recipients: int | None) -> int:
-    """The demo's scenario, `manage.py demo`; its exit code. It finds API_URL and SANDBOX_*_CONTROL_URL in its env."""
-    arguments = ["--exit"] if exits else []
-    if recipients is not None:
-        arguments += ["--recipients", str(recipients)]
-    return supervisor.run_foreground([*MANAGE, "demo", *arguments], while_running=lambda: restart_ended(supervisor))
+def run_scenario(supervisor: Supervisor, *, recipients: int | None) -> int:
+    """The demo's scenario; its exit code. It finds API_URL and SANDBOX_*_CONTROL_URL in its environment."""
+    arguments = [] if recipients is None else ["--recipients", str(recipients)]
+    command = [sys.executable, "-m", "tools.demo", *arguments]
+    return supervisor.run_foreground(command, while_running=lambda: restart_ended(supervisor))
 
 
 def keep_up(supervisor: Supervisor) -> int:
@@ -183,7 +186,7 @@ def manage(arguments: Sequence[str]) -> int:
     if os.environ.get("DATABASE_URL"):  # a database of the user's choice, whatever the demo uses
         with Supervisor(LOGS / "manage", env=demo_environment()) as supervisor:
             supervisor.env.update(start_services(supervisor, "manage", durable=False))
-            return supervisor.run_foreground([*MANAGE, *arguments])
+            return supervisor.run_foreground([*MANAGE, *arguments], interactive=True)
     while True:
         lease = Lease.try_acquire("demo")
         if lease is not None:
@@ -192,7 +195,7 @@ def manage(arguments: Sequence[str]) -> int:
             if STATE.exists():
                 running: dict[str, str] = json.loads(STATE.read_text())
                 with Supervisor(LOGS / "manage", env=environment({}, running)) as supervisor:
-                    return supervisor.run_foreground([*MANAGE, *arguments])
+                    return supervisor.run_foreground([*MANAGE, *arguments], interactive=True)
         time.sleep(POLL_S)  # it is starting, or has just ended
 
 
@@ -203,7 +206,7 @@ def manage_alone(arguments: Sequence[str], lease: Lease) -> int:
         with Supervisor(LOGS / "demo", env=demo_environment()) as supervisor:
             supervisor.env.update(start_services(supervisor, "demo", durable=True))
             share_state(supervisor)
-            code = supervisor.run_foreground([*MANAGE, *arguments])
+            code = supervisor.run_foreground([*MANAGE, *arguments], interactive=True)
             with wait_for_users("demo"):
                 STATE.unlink(missing_ok=True)
             return code
@@ -219,7 +222,7 @@ def test(arguments: Sequence[str]) -> int:
     """pytest on throw-away services, or on the servers that DATABASE_URL and REDIS_URL name."""
     with throw_away_stack("test") as supervisor:
         supervisor.env.update(start_services(supervisor, supervisor.logs.name, durable=False))
-        return supervisor.run_foreground([sys.executable, "-m", "pytest", *arguments])
+        return supervisor.run_foreground([sys.executable, "-m", "pytest", *arguments], interactive=True)
 
 
 def lint(arguments: Sequence[str]) -> int:
@@ -271,10 +274,12 @@ def bench(arguments: Sequence[str]) -> int:
         return 2
     lease = Lease.acquire("bench", or_else="A benchmark is already running in this checkout.")
     try:
-        env = environment(stored_secrets(LOCAL / "bench" / "secrets.json"), {"AUTOMATA_ENV": "demo"})
+        env = environment(
+            stored_secrets(LOCAL / "bench" / "secrets.json"), {"AUTOMATA_ENV": "demo", "AUTOMATA_SANDBOX": "1"}
+        )
         with Supervisor(LOGS / "bench", env=env) as supervisor:
             supervisor.env.update(start_services(supervisor, "bench", durable=True))
-            return supervisor.run_foreground([sys.executable, "-m", "bench", *arguments])
+            return supervisor.run_foreground([sys.executable, "-m", "bench", *arguments], interactive=True)
     finally:
         lease.release()
 

@@ -214,24 +214,33 @@ class Supervisor:
                 raise StackError(f"{what} was not ready within {timeout_s:.0f} seconds (see {self.logs})")
             time.sleep(POLL_S / 2)
 
-    def run_foreground(self, command: Sequence[str], *, while_running: Callable[[], None] | None = None) -> int:
-        """Run a command on our own terminal until it ends; its exit code, 128 + n if signal n ended it.
+    def run_foreground(
+        self,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        while_running: Callable[[], None] | None = None,
+    ) -> int:
+        """Run a command on our own output until it ends; its exit code, 128 + n if signal n ended it.
 
-        On a terminal it shares our process group, so that it can read and Ctrl-C reaches it directly; otherwise it
-        leads a group of its own and signals are passed on to all of it. A termination that it does not obey within
-        ten seconds becomes SIGKILL. Raises Interrupted after a signal, unless the command made a success of it (an
-        interactive shell does of Ctrl-C). `while_running` is called again and again; what it raises ends the command.
+        It leads a group of its own, and signals are passed on to all of it. Only an interactive command on a terminal
+        shares our group, so that it can read, and Ctrl-C reaches it directly. A termination that it does not obey
+        within ten seconds becomes SIGKILL. Raises Interrupted after a signal, unless the command made a success of it
+        (a shell does of Ctrl-C). `while_running` is called again and again; what it raises ends the command.
         """
-        shares_terminal = sys.stdin is not None and sys.stdin.isatty()
+        shares_group = interactive and sys.stdin is not None and sys.stdin.isatty()
         process = subprocess.Popen(
             command,
             env=self.env,
             cwd=ROOT,
-            start_new_session=not shares_terminal,
+            stdin=None if interactive else subprocess.DEVNULL,
+            start_new_session=not shares_group,
             preexec_fn=signal_on_parent_death(signal.SIGTERM),
         )
-        target = process.pid if shares_terminal else -process.pid
-        self._tell_guardian(f"+ {target} {int(signal.SIGTERM)}")
+        target = process.pid if shares_group else -process.pid
+        # From a shell our group is one job: us, who will be gone then, and the command with all that it started.
+        guarded = -os.getpgrp() if shares_group and os.getpgrp() == os.getpid() else target
+        self._tell_guardian(f"+ {guarded} {int(signal.SIGTERM)}")
         interrupted: Interrupted | None = None
         kill_at = float("inf")
         try:
@@ -248,13 +257,13 @@ class Supervisor:
                     interrupted = interrupt
                     if interrupt.signum != signal.SIGINT:
                         kill_at = time.monotonic() + 10
-                    if interrupt.signum != signal.SIGINT or not shares_terminal:
+                    if interrupt.signum != signal.SIGINT or not shares_group:
                         send(target, interrupt.signum)
         finally:
-            if process.poll() is None or not shares_terminal:
+            if process.poll() is None or not shares_group:
                 send(target, signal.SIGKILL)  # itself, or what it left in its group
             code = process.wait()
-            self._tell_guardian(f"- {target}")
+            self._tell_guardian(f"- {guarded}")
         if interrupted is not None and code != 0:
             raise interrupted
         return code if code >= 0 else 128 - code
@@ -269,8 +278,9 @@ class Supervisor:
         try:
             for stage in sorted({child.spec.stage for child in self.children}, reverse=True):
                 self._stop_stage([child for child in reversed(self.children) if child.spec.stage == stage], hurried)
-            self._copy_to_console()
         finally:
+            for log in (self._console or {}).values():
+                log.close()
             if self._guardian.stdin is not None:
                 with contextlib.suppress(BrokenPipeError):
                     self._guardian.stdin.close()
@@ -302,6 +312,7 @@ class Supervisor:
                 time.sleep(0.02)
 
     def _forget(self, child: Child) -> None:
+        self._copy_to_console()
         child.kill_group()
         self._tell_guardian(f"- {child.group}")
         self.children.remove(child)

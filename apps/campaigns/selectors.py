@@ -17,7 +17,7 @@ from apps.messaging.dispatches import Progress, dispatch_progress
 from apps.subscriptions.models import Subscription
 from apps.subscriptions.targeting import REACHABLE, Predicate
 from apps.tenants.models import Application
-from automata_signal.errors import NotFound
+from automata_signal.errors import NotFound, ValidationFailed
 
 SAMPLE_MAX = 20
 
@@ -62,6 +62,7 @@ def audience_count(
 
     One statement; index `subscription_reachable`, with those of the criteria. Raises `ValidationFailed`.
     """
+    _refuse_absent_channel(channel_type)
     predicate = compiled(application, criteria, field=field)
     return int(_rows("SELECT count(*)", application, predicate, channel_type)[0][0])
 
@@ -101,6 +102,11 @@ def audience_sample(
         )
         for row in found.order_by("-id")
     ]
+
+
+def _refuse_absent_channel(channel_type: str) -> None:
+    if not subscription_types_of(channel_type):
+        raise ValidationFailed.of("channel_type", "nothing can be sent on this channel yet")
 
 
 def _masked(text: str) -> str:
@@ -157,8 +163,10 @@ class CampaignStats:
 
 
 def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
-    """The figures of this moment, from the counters of the row and the batches of the dispatch: no message is read."""
-    campaign.refresh_from_db()
+    """The figures of `campaign` as it was read, with the batches of its dispatch.
+
+    The counters are on the row, so messages are read only of the batches that are being sent.
+    """
     waiting = dispatch_progress(campaign.dispatch) if campaign.dispatch else Progress(0, 0, 0, 0)
     settled = campaign.successful_count + campaign.failed_count
     elapsed_s = None

@@ -1,4 +1,4 @@
-"""The tasks of the control queue; `CELERY_BEAT_SCHEDULE` says how often the sweeps run."""
+"""The tasks of the control queue, which is the default one; `CELERY_BEAT_SCHEDULE` says how often the sweeps run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from apps.campaigns import services
 from apps.campaigns.services.fanout import Step
 
 
-@shared_task(name="campaigns.fan_out", queue="control")
+@shared_task(name="campaigns.fan_out")
 def fan_out(campaign_id: str) -> None:
     if services.fan_out(UUID(campaign_id)) is Step.MORE:
         services.queue_fan_out(UUID(campaign_id))
 
 
-@shared_task(name="campaigns.launch_due", queue="control")
+@shared_task(name="campaigns.launch_due")
 def launch_due() -> None:
     services.campaigns_launch_due()
 
 
-@shared_task(name="campaigns.continue_fanouts", queue="control")
+@shared_task(name="campaigns.continue_fanouts")
 def continue_fanouts() -> None:
     services.campaigns_continue_fanouts()
 
 
-@shared_task(name="campaigns.finish_done", queue="control")
+@shared_task(name="campaigns.finish_done")
 def finish_done() -> None:
     services.campaigns_finish_done()

@@ -4,3 +4,12 @@ from django.apps import AppConfig
 class MessagingConfig(AppConfig):
     name = "apps.messaging"
     verbose_name = "Messages"
+
+    def ready(self) -> None:
+        from apps.messaging.credentials import register_secret_checks
+        from apps.messaging.erasing import erase_messages, export_messages
+        from apps.subscriptions.erasure import register_eraser, register_exporter
+
+        register_secret_checks()
+        register_eraser(erase_messages)
+        register_exporter("messages", export_messages)

@@ -26,7 +26,7 @@ import html
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
@@ -945,9 +945,3 @@ class _Scan:
         if words[-1:] == ["not"] and words[-2:-1] == ["is"]:
             return words[-3:-2] != ["."] or len(words) < 3
         return words[-1:] == ["is"] and words[-2:-1] != ["."] and tokens[index].text != "not"
-
-
-def filters_and_tests() -> Iterator[tuple[str, str]]:
-    """Every (kind, name) a template may use, for the console's help."""
-    yield from (("filter", name) for name in sorted(FILTERS))
-    yield from (("test", name) for name in sorted(TESTS))

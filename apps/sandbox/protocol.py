@@ -30,6 +30,7 @@ from h2.events import (
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 from hpack import Encoder
+from hpack.huffman_table import decode_huffman
 from hyperframe.frame import GoAwayFrame
 
 from apps.sandbox.exchange import MAX_STREAM_ID, Answer, Handler, Request
@@ -44,7 +45,7 @@ connection_numbers = itertools.count(1)
 
 # Decoding Huffman text is the dearest step of a request (up to 60 µs), and the provider token, the longest text, is the
 # same every time: clients send it as a literal that is never indexed.
-hpack.hpack.decode_huffman = functools.lru_cache(maxsize=1024)(hpack.hpack.decode_huffman)  # type: ignore[attr-defined]
+hpack.hpack.decode_huffman = functools.lru_cache(maxsize=1024)(decode_huffman)  # type: ignore[attr-defined,assignment]
 
 
 class _SilentLog:
@@ -61,7 +62,7 @@ if not logging.getLogger("hpack").isEnabledFor(logging.DEBUG):
 class _PlainEncoder(Encoder):
     """Answers without Huffman coding: a few bytes more, a third of the time."""
 
-    def encode(self, headers: Iterable[Any], huffman: bool = False) -> bytes:  # type: ignore[override]
+    def encode(self, headers: Iterable[Any], huffman: bool = False) -> bytes:
         return super().encode(headers, huffman=False)
 
 

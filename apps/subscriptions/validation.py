@@ -111,7 +111,8 @@ def _test_type(value: int | None) -> int:
 
 
 def _country(code: str) -> str:
-    code = code.strip().upper()
+    code = code.strip()
+    code = code.upper() if code.isascii() else code  # ß would become SS, which is South Sudan
     if code and code not in COUNTRIES:
         raise ValidationFailed.of("country_code", "is not an ISO 3166 alpha-2 code such as KR")
     return code

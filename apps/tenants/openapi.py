@@ -15,7 +15,7 @@ SECRET, PUBLISHABLE, OPERATOR, APPLICATION = "secretKey", "publishableKey", "ope
 
 class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "apps.tenants.access.CallerAuthentication"
-    name = [SECRET, PUBLISHABLE, OPERATOR, APPLICATION]  # noqa: RUF012, the library's declaration
+    name = [SECRET, PUBLISHABLE, OPERATOR, APPLICATION]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         return [

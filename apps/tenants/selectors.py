@@ -18,15 +18,14 @@ def key_get(*, application: Application, key_id: UUID) -> ApiKey:
 
 
 def credential_get(*, application: Application, credential_id: UUID) -> ChannelCredential:
-    """With the secret in clear in memory: only `services` and adapters look at it."""
-    credential = ChannelCredential.objects.for_application(application).filter(pk=credential_id).first()
+    credential = credentials_shown(application=application).filter(pk=credential_id).first()
     if credential is None:
         raise NotFound("There is no such credential.")
     return credential
 
 
 def credentials_shown(*, application: Application) -> QuerySet[ChannelCredential]:
-    """For lists: the secret is not read, so it is not decrypted either."""
+    """For the API and the console: the secret is not read, so it is not decrypted either."""
     return ChannelCredential.objects.for_application(application).defer("secret")
 
 

@@ -311,7 +311,7 @@ def credential_update(
     by: str = "",
 ) -> ChannelCredential:
     """Change what is given. Saving is somebody's word that it is right: the breaker closes, the error is forgotten."""
-    row = ChannelCredential.objects.select_for_update().get(pk=credential.pk)
+    row = _locked_credential(credential.pk)
     if name is not None:
         row.name = _name(name)
     if position is not None:
@@ -328,6 +328,11 @@ def credential_update(
 def credential_deactivate(*, credential: ChannelCredential, by: str = "") -> ChannelCredential:
     """Stop using a credential; its history, and what was sent by it, stay explained."""
     return credential_update(credential=credential, is_active=False, by=by)
+
+
+def _locked_credential(credential_id: UUID) -> ChannelCredential:
+    """Without the secret: one that cannot be decrypted any more must not keep anybody from replacing it."""
+    return ChannelCredential.objects.select_for_update().defer("secret").get(pk=credential_id)
 
 
 def _position(value: int) -> int:
@@ -366,6 +371,7 @@ def breaker_open(credential_id: UUID, reason: str) -> bool:
     cooled = timezone.now() - timedelta(seconds=django_settings.BREAKER_COOLDOWN_S)
     row = (
         ChannelCredential.objects.select_for_update()
+        .defer("secret")
         .filter(Q(breaker_opened_at=None) | Q(breaker_opened_at__lt=cooled), pk=credential_id)
         .first()
     )
@@ -380,7 +386,7 @@ def breaker_open(credential_id: UUID, reason: str) -> bool:
 @transaction.atomic
 def breaker_close(credential: ChannelCredential, *, by: str = "") -> ChannelCredential:
     """Let a credential send again."""
-    row = ChannelCredential.objects.select_for_update().get(pk=credential.pk)
+    row = _locked_credential(credential.pk)
     if row.breaker_opened_at is not None:
         _clear_trouble(row)
         _save(row, by)
@@ -440,7 +446,8 @@ def operator_invite(
     if operator is None:
         operator = operator_create(email=email, name=name, by=by)
         operator_id = operator.pk
-        transaction.on_commit(lambda: (notify or _queue_password_link)(operator_id))
+        # robust: without Redis the operator is there all the same, and can ask for the link again.
+        transaction.on_commit(lambda: (notify or _queue_password_link)(operator_id), robust=True)
     return membership_set(operator=operator, application=application, role=role, by=by)
 
 

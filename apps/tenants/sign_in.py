@@ -158,9 +158,15 @@ def password_reset_confirm(*, uid: str, token: str, password: str) -> None:
     operator = _operator_of(uid)
     if operator is None or not default_token_generator.check_token(operator, token):
         raise ValidationFailed.of("token", "is not valid, has expired or was used")
+    operator_password_set(operator=operator, password=password, by="password link")
+
+
+@transaction.atomic
+def operator_password_set(*, operator: Operator, password: str, by: str = "") -> None:
+    """Set a password that keeps the rules, and end all sign-ins. Sessions of the console end by themselves."""
     check_password_rules(password, operator)
     operator.set_password(password)
-    operator._change_reason = "password reset by e-mail"  # type: ignore[attr-defined]
+    operator._change_reason = by[:100] or None  # type: ignore[attr-defined]
     operator.save(update_fields=["password"])
     end_all_sign_ins(operator)
 

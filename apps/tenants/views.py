@@ -22,7 +22,7 @@ class SignalView(APIView):
     """An API view. `scopes` names, for each method, the scope it needs (or several, of which one is enough)."""
 
     scopes: ClassVar[Mapping[str, str | tuple[str, ...]]] = {}
-    http_method_names = ["get", "post", "patch", "put", "delete", "head"]  # noqa: RUF012, as Django declares it
+    http_method_names = ["get", "post", "patch", "put", "delete", "head"]
 
     @property
     def caller(self) -> Caller:

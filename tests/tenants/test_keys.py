@@ -76,7 +76,16 @@ def test_a_key_opens_its_application_and_is_seen_to_be_used(server, application)
 
 @pytest.mark.parametrize(
     "header",
-    ["Bearer as_sk_" + "x" * 32, "Bearer as_sk_", "Bearer", "Bearer  ", "Basic YTpi", "as_sk_x", "Bearer a.b.c", "Bearer é"],
+    [
+        "Bearer as_sk_" + "x" * 32,
+        "Bearer as_sk_",
+        "Bearer",
+        "Bearer  ",
+        "Basic YTpi",
+        "as_sk_x",
+        "Bearer a.b.c",
+        "Bearer é",
+    ],
 )
 @pytest.mark.django_db
 def test_what_is_no_key_is_refused(anonymous, header):
@@ -132,7 +141,9 @@ def test_a_scope_that_no_longer_exists_opens_nothing(server):
     assert server.get("application").status_code == 403
 
 
-@pytest.mark.parametrize(("method", "path"), [("DELETE", "application"), ("PUT", "keys"), ("OPTIONS", "keys"), ("POST", "me")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "application"), ("PUT", "keys"), ("OPTIONS", "keys"), ("POST", "me")]
+)
 def test_a_method_that_a_route_does_not_have_is_405(server, method, path):
     answer = server.request(method, path, b"")
     assert (answer.status_code, code(answer)) == (405, "METHOD_NOT_ALLOWED")
@@ -218,7 +229,9 @@ def test_history_says_which_operator_made_the_change(console, owner):
 
 
 def test_nobody_gives_a_scope_that_they_do_not_have(application):
-    admin = key_create(application=application, name="a", kind=KeyKind.SECRET, scopes=["settings:read", "settings:write"])
+    admin = key_create(
+        application=application, name="a", kind=KeyKind.SECRET, scopes=["settings:read", "settings:write"]
+    )
     strong = key_create(application=application, name="s", kind=KeyKind.SECRET).key
     client = ApiClient(admin.plaintext)
 
@@ -287,7 +300,9 @@ def test_what_is_not_json_is_a_400(server, body):
 
 
 def test_another_content_type_is_a_415(server):
-    answer = server._client.post("/api/v1/keys", "name=n", content_type="application/x-www-form-urlencoded", headers=server._headers)
+    answer = server._client.post(
+        "/api/v1/keys", "name=n", content_type="application/x-www-form-urlencoded", headers=server._headers
+    )
     assert (answer.status_code, code(answer)) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 

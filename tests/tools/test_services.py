@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -64,29 +64,29 @@ def test_a_named_folder_of_postgresql_comes_before_what_is_found(broken_postgres
     assert (sources[0].label, sources[0].path) == ("PG_BINDIR", broken_postgres)
 
 
-@pytest.fixture
-def services(tmp_path: Path, broken_postgres: Path, path_with_redis: str) -> Iterator[dict[str, str]]:
-    """Services whose first source is broken."""
+def test_the_next_source_is_tried_when_one_does_not_start(
+    tmp_path: Path, broken_postgres: Path, path_with_redis: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     env = {"PATH": path_with_redis, "PG_BINDIR": str(broken_postgres)}
     with Supervisor(tmp_path / "logs", env=env) as supervisor:
-        yield start_services(supervisor, f"tools-{os.getpid()}", durable=False)
-
-
-def test_the_next_source_is_tried_when_one_does_not_start(
-    services: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with psycopg.connect(services["DATABASE_URL"]) as connection:
-        row = connection.execute("SELECT current_database(), current_setting('fsync')").fetchone()
-        assert row == ("app", "off")
-    queue = redis.Redis.from_url(services["REDIS_URL"])
-    assert queue.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-    queue.close()
-    with pytest.raises(redis.AuthenticationError):
-        redis.Redis.from_url("redis://" + services["REDIS_URL"].rpartition("@")[2]).ping()
-    said = capsys.readouterr().err
+        urls = start_services(supervisor, f"tools-{os.getpid()}", durable=False)
+        said = capsys.readouterr().err
+        with psycopg.connect(urls["DATABASE_URL"]) as connection:
+            row = connection.execute("SELECT current_database(), current_setting('fsync')").fetchone()
+        with contextlib.closing(redis.Redis.from_url(urls["REDIS_URL"])) as queue:
+            policy = queue.config_get("maxmemory-policy")
+        stranger = redis.Redis.from_url(without_password(urls["REDIS_URL"]))
+        with contextlib.closing(stranger), pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    assert row == ("app", "off")
+    assert policy == {"maxmemory-policy": "noeviction"}
     assert "PostgreSQL from PG_BINDIR" in said
     assert "initdb: error: out of luck" in said
     assert "this one is broken" in said
+
+
+def without_password(url: str) -> str:
+    return f"redis://{url.rpartition('@')[2]}"
 
 
 def test_durable_data_is_durable_and_throw_away_data_is_fast() -> None:
@@ -112,7 +112,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password() -> None
 
 @pytest.mark.parametrize("url", ["mysql://shop:hunter2@db/shop", "postgresql://shop:hunter2@[db/shop", "hunter2"])
 def test_an_address_that_is_none_is_not_repeated(url: str) -> None:
-    with pytest.raises(StackError, match="DATABASE_URL (is|must)") as failure:
+    with pytest.raises(StackError, match=r"DATABASE_URL (is|must)") as failure:
         check_database(url)
     assert "hunter2" not in str(failure.value)
 

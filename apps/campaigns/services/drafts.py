@@ -12,6 +12,7 @@ from apps.campaigns.audience import compiled, normalise
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
+from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.models import MessageTemplate
 from apps.subscriptions.targeting import Criteria
@@ -99,6 +100,8 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
     for name in ("title", "body", "data", "options", "variables", "channel_type", "priority"):
         if name in fields:
             setattr(campaign, name, fields[name])
+    if not subscription_types_of(campaign.channel_type):
+        raise ValidationFailed.of("channel_type", "nothing can be sent on this channel yet")
     if "name" in fields:
         campaign.name = fields["name"].strip()
         if not 1 <= len(campaign.name) <= 200:

@@ -117,11 +117,12 @@ def campaign_test(
     """Send what the campaign would send now to up to 20 recipients, at once (priority high), in any state.
 
     The messages are exactly those of the campaign, without a mark, and do not belong to it: its figures stay those of
-    its audience. Raises `ValidationFailed`.
+    its audience. Raises `ValidationFailed`, and `Conflict` (TEMPLATE_INACTIVE, CREDENTIAL_MISSING).
     """
     count = len(external_ids) + len(subscription_ids)
     if not 1 <= count <= TEST_RECIPIENTS_MAX:
         raise ValidationFailed.of("recipients", f"must name 1 to {TEST_RECIPIENTS_MAX} recipients")
+    _refuse_missing_credentials(campaign, None)
     return messages_send(
         application=campaign.application,
         channel_type=campaign.channel_type,

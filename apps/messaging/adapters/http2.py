@@ -24,6 +24,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import pycurl
@@ -226,7 +227,7 @@ class Http2Client:
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._poll = select.poll()
-        self._wake_at: float | None = None
+        self._wake_at = None
         self._all = [_Stream(self) for _ in range(self.connections * self.streams)]
         self._free = list(self._all)
         return multi
@@ -444,4 +445,4 @@ def ca_bundle(ca_file: str) -> str:
     if ca_file:
         return ca_file
     candidates = (ssl.get_default_verify_paths().cafile, *_SYSTEM_CA_FILES)
-    return next((path for path in candidates if path and os.path.exists(path)), "")
+    return next((path for path in candidates if path and Path(path).exists()), "")

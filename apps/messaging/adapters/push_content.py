@@ -103,7 +103,7 @@ def check_payload_size(size_bytes: int) -> None:
 
 
 def encode(field: str, value: object) -> bytes:
-    """JSON. Raises `ContentError` for what JSON or the provider cannot hold: NaN is refused, not turned into null."""
+    """JSON. Raises `ContentError` with `field` or a path under it for what JSON or a device cannot hold."""
     try:
         encoded = orjson.dumps(value)
     except (TypeError, ValueError) as error:  # orjson's own error is a TypeError

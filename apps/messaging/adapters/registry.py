@@ -1,57 +1,63 @@
-"""Which adapter serves which subscriptions: adding a channel is one adapter file and one line here."""
+"""Which adapter serves which kind of subscription. A new channel is its file, and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from django.conf import settings
 
+from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
+from apps.messaging.adapters.fcm import FcmAdapter
 
+__all__ = [
+    "ADAPTERS",
+    "adapter_for",
+    "adapter_named",
+    "adapters_of",
+    "channel_of",
+    "endpoint_for",
+    "subscription_types_of",
+]
 
-class Route(NamedTuple):
-    """A kind of subscription, its channel, and who delivers to it."""
-
-    subscription_type: str
-    channel_type: str
-    adapter: Adapter
-
-
-def _routes() -> tuple[Route, ...]:
-    return ()
-
-
-ROUTES = _routes()
-
-
-def adapters() -> list[Adapter]:
-    """Every adapter once."""
-    return list({route.adapter.name: route.adapter for route in ROUTES}.values())
-
-
-def adapters_of(channel_type: str) -> list[Adapter]:
-    """The adapters of a channel: content must please each of them."""
-    return [route.adapter for route in ROUTES if route.channel_type == channel_type]
+ADAPTERS: dict[str, tuple[str, Adapter]] = {
+    "iOSPush": ("push", ApnsAdapter()),
+    "AndroidPush": ("push", FcmAdapter()),
+}
+"""Subscription type (specification 3.3) → channel and adapter."""
 
 
 def adapter_for(subscription_type: str) -> Adapter:
-    """Raises `KeyError` for a kind of subscription that nobody delivers to yet."""
-    return {route.subscription_type: route.adapter for route in ROUTES}[subscription_type]
+    """The adapter that reaches subscriptions of this type. Raises KeyError for a type that none reaches."""
+    return ADAPTERS[subscription_type][1]
 
 
-def subscription_types_of(channel_type: str) -> Sequence[str]:
-    """The kinds of subscription that a message on this channel can go to; empty if the channel is not there yet."""
-    return [route.subscription_type for route in ROUTES if route.channel_type == channel_type]
+def channel_of(subscription_type: str) -> str:
+    """The channel of a subscription type. Raises KeyError for a type that no adapter reaches."""
+    return ADAPTERS[subscription_type][0]
+
+
+def adapters_of(channel: str) -> list[Adapter]:
+    """All adapters of a channel; empty for a channel that has none."""
+    return [adapter for of_channel, adapter in ADAPTERS.values() if of_channel == channel]
+
+
+def subscription_types_of(channel: str) -> list[str]:
+    """The subscription types that a message on this channel can reach."""
+    return [subscription_type for subscription_type, (of_channel, _) in ADAPTERS.items() if of_channel == channel]
+
+
+def adapter_named(name: str) -> Adapter:
+    """The adapter of a provider, by its name in credentials. Raises KeyError for an unknown one."""
+    return {adapter.name: adapter for _, adapter in ADAPTERS.values()}[name]
 
 
 def endpoint_for(name: str) -> Endpoint:
-    """Where an adapter's provider is, from settings."""
-    prefix = name.upper()
+    """Where the provider is, from the settings. Raises KeyError for an unknown name."""
+    addresses = {
+        "apns": {"url": settings.APNS_URL, "sandbox_url": settings.APNS_SANDBOX_URL},
+        "fcm": {"url": settings.FCM_URL, "token_url": settings.FCM_TOKEN_URL},
+    }
     return Endpoint(
-        url=getattr(settings, f"{prefix}_URL"),
-        sandbox_url=getattr(settings, f"{prefix}_SANDBOX_URL", ""),
-        token_url=getattr(settings, f"{prefix}_TOKEN_URL", ""),
+        **addresses[name],
         ca_file=settings.PROVIDER_CA_FILE,
         connections=settings.PROVIDER_CONNECTIONS,
         streams=settings.PROVIDER_STREAMS,

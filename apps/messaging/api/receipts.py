@@ -38,7 +38,7 @@ class ReceiptsInput(StrictSerializer):
     handle = serializers.CharField(
         max_length=100, required=False, help_text="For all events that have none of their own."
     )
-    events = serializers.ListField(child=serializers.JSONField(), min_length=1, max_length=RECEIPTS_MAX)
+    events = serializers.ListField(child=serializers.JSONField(allow_null=True), min_length=1, max_length=RECEIPTS_MAX)
 
 
 class ReceiptsSchema(ReceiptsInput):

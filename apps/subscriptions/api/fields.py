@@ -36,7 +36,7 @@ class TrueOrFalse(serializers.BooleanField):
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
 class JSONObject(serializers.Field[Any, Any, Any, Any]):
-    default_error_messages = {"invalid": "Must be an object."}  # noqa: RUF012
+    default_error_messages = {"invalid": "Must be an object."}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):

@@ -50,7 +50,7 @@ class UpdateInput(StatusInput):
     token = Text(max_length=TOKEN_MAX, required=False, help_text="The new token of the same subscription")
 
 
-class LoginInput(StrictSerializer):
+class SubscriptionLoginInput(StrictSerializer):
     external_id = Text(max_length=EXTERNAL_ID_MAX)
     identity_token = Text(
         max_length=IDENTITY_TOKEN_MAX,

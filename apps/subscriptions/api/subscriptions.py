@@ -16,11 +16,11 @@ from rest_framework.response import Response
 
 from apps.subscriptions import selectors, services
 from apps.subscriptions.api.serializers import (
-    LoginInput,
     RegisteredAnswer,
     RegisterInput,
     SubscriptionAnswer,
     SubscriptionFilters,
+    SubscriptionLoginInput,
     TagsInput,
     UpdateInput,
 )
@@ -61,7 +61,7 @@ def query_of(request: Request) -> dict[str, Any]:
 
 
 class SubscriptionsView(SignalView):
-    scopes = {"GET": "subscriptions:read", "POST": WRITE}  # noqa: RUF012
+    scopes = {"GET": "subscriptions:read", "POST": WRITE}
 
     @extend_schema(
         operation_id="subscriptions_list",
@@ -116,7 +116,7 @@ class OneSubscriptionView(SignalView):
 
 
 class SubscriptionView(OneSubscriptionView):
-    scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}  # noqa: RUF012
+    scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
 
     @extend_schema(
         operation_id="subscriptions_read",
@@ -161,7 +161,7 @@ class SubscriptionView(OneSubscriptionView):
 
 
 class LoginView(OneSubscriptionView):
-    scopes = {"POST": WRITE}  # noqa: RUF012
+    scopes = {"POST": WRITE}
 
     @extend_schema(
         operation_id="subscriptions_login",
@@ -172,17 +172,19 @@ class LoginView(OneSubscriptionView):
         ),
         tags=TAG,
         parameters=[HANDLE],
-        request=LoginInput,
+        request=SubscriptionLoginInput,
         responses=SubscriptionAnswer,
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
         row = self.find(subscription_id)
-        row = services.subscription_login(subscription=row, **self.who, **validated(LoginInput, request.data))
+        row = services.subscription_login(
+            subscription=row, **self.who, **validated(SubscriptionLoginInput, request.data)
+        )
         return Response(SubscriptionAnswer(row).data)
 
 
 class LogoutView(OneSubscriptionView):
-    scopes = {"POST": WRITE}  # noqa: RUF012
+    scopes = {"POST": WRITE}
 
     @extend_schema(
         operation_id="subscriptions_logout",
@@ -199,7 +201,7 @@ class LogoutView(OneSubscriptionView):
 
 
 class TagsView(OneSubscriptionView):
-    scopes = {"PATCH": WRITE, "PUT": WRITE}  # noqa: RUF012
+    scopes = {"PATCH": WRITE, "PUT": WRITE}
 
     @extend_schema(
         operation_id="subscriptions_merge_tags",

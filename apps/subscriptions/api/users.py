@@ -32,7 +32,7 @@ TAG = ["Users"]
 
 
 class UsersView(SignalView):
-    scopes = {"GET": "users:read", "POST": "users:write"}  # noqa: RUF012
+    scopes = {"GET": "users:read", "POST": "users:write"}
 
     @extend_schema(
         operation_id="users_list",
@@ -80,7 +80,7 @@ class OneUserView(SignalView):
     delete=extend_schema(operation_id="users_archive"),
 )
 class UserView(OneUserView):
-    scopes = {"GET": "users:read", "PATCH": "users:write", "DELETE": "users:write"}  # noqa: RUF012
+    scopes = {"GET": "users:read", "PATCH": "users:write", "DELETE": "users:write"}
 
     @extend_schema(summary="Read a user", tags=TAG, responses=UserAnswer)
     def get(self, request: Request, user_id: UUID | None = None) -> Response:
@@ -112,7 +112,7 @@ class UserView(OneUserView):
 
 @extend_schema_view(post=extend_schema(operation_id="users_erase"))
 class UserEraseView(OneUserView):
-    scopes = {"POST": "users:write"}  # noqa: RUF012
+    scopes = {"POST": "users:write"}
 
     @extend_schema(
         summary="Erase a user's personal data",
@@ -128,7 +128,7 @@ class UserEraseView(OneUserView):
 
 @extend_schema_view(get=extend_schema(operation_id="users_export"))
 class UserExportView(OneUserView):
-    scopes = {"GET": "users:read"}  # noqa: RUF012
+    scopes = {"GET": "users:read"}
 
     @extend_schema(summary="Export all that is held about a user", tags=TAG, responses=UserExportAnswer)
     def get(self, request: Request, user_id: UUID | None = None) -> Response:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionEventType
 from apps.subscriptions.status import RULES, STICKY, Setter, SubscriptionStatus, may_set
+from automata_signal.encryption import keyed_digest
 from automata_signal.errors import NotFound, ValidationFailed
 
 SOURCES = {Setter.DEVICE: "device", Setter.PROVIDER: "provider", Setter.PERSON: "api"}
@@ -131,6 +132,16 @@ class SubscriptionChange:
         if self.subscription.is_archived:
             self.set(is_archived=False, archived_at=None)
             self.note(SubscriptionEventType.RESTORED, reason=reason)
+
+    def release_token(self, *, reason: str) -> None:
+        """Forget the row's token, free it for another row, and make the row's handle invalid."""
+        row = self.subscription
+        self.set(
+            token="",
+            token_digest=keyed_digest("token-released", str(row.pk)),
+            handle_version=row.handle_version % 32_767 + 1,
+        )
+        self.note(SubscriptionEventType.TOKEN_UPDATED, reason=reason)
 
     def save(self) -> None:
         if self._changed:

@@ -268,23 +268,13 @@ def _take_token(change: SubscriptionChange, token: str, holder: Subscription | N
             moved.set_status(holder.subscription_status, reason=f"as it was for this token at {holder.pk}")
             moved.save()
         end = SubscriptionChange(holder, setter=change.setter, source=change.source)
-        release_token(end)
+        end.release_token(reason=f"token taken over by {row.pk}")
         end.archive(reason=f"token taken over by {row.pk}")
         end.save()
     change.set(token_registered_at=change.now)
     if bytes(row.token_digest) != digest:
         change.set(token=token, token_digest=digest)
         change.note(SubscriptionEventType.TOKEN_UPDATED)
-
-
-def release_token(change: SubscriptionChange) -> None:
-    """Forget the row's token, free it for another row, and make the row's handle invalid."""
-    row = change.subscription
-    change.set(
-        token="",
-        token_digest=keyed_digest("token-released", str(row.pk)),
-        handle_version=row.handle_version % 32_767 + 1,
-    )
 
 
 def subscription_set_tags(

@@ -16,7 +16,6 @@ from apps.subscriptions.services.changes import SubscriptionChange
 from apps.subscriptions.status import Setter
 from apps.subscriptions.validation import ERASED_PREFIX, check_external_id, merged_properties
 from apps.tenants.models import Application
-from automata_signal.encryption import keyed_digest
 from automata_signal.errors import Conflict, NotFound
 from automata_signal.ids import new_id
 
@@ -137,10 +136,8 @@ def user_erase(*, user: AppUser, setter: Setter = Setter.PERSON, source: str | N
         for subscription in subscriptions:
             change = SubscriptionChange(subscription, setter=setter, source=source)
             change.archive(reason="user erased")
+            change.release_token(reason="user erased")
             change.set(
-                token="",
-                token_digest=keyed_digest("token-released", str(subscription.pk)),
-                handle_version=subscription.handle_version % 32_767 + 1,
                 tags={},
                 device_model="",
                 device_os="",

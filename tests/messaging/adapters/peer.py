@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import http.server
 import ipaddress
+import json
 import ssl
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +23,7 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -176,11 +180,16 @@ class _Connection(asyncio.Protocol):
             return
         self.open.pop(stream)
         headers = [(":status", str(reply.status)), *reply.headers.items()]
-        self.h2.send_headers(stream, headers, end_stream=not reply.body)
+        try:
+            self.h2.send_headers(stream, headers, end_stream=not reply.body)
+        except h2.exceptions.ProtocolError:  # the client has reset the stream meanwhile
+            return
         if reply.body:
             self.h2.send_data(stream, reply.body, end_stream=True)
         if not self.answered and self.peer.streams_after_first is not None:
-            limit = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.peer.streams_after_first}
+            limit: dict[h2.settings.SettingCodes | int, int] = {
+                h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.peer.streams_after_first
+            }
             self.h2.update_settings(limit)
         self.answered = True
         self._flush()
@@ -240,9 +249,56 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
     certificate, ca_file = folder / "peer.pem", folder / "authority.pem"
     certificate.write_bytes(
         own.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     ca_file.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     return certificate, ca_file
+
+
+class TokenEndpoint:
+    """An OAuth token endpoint over HTTP/1.1 and TLS. `answer` gives (status, JSON body) for the n-th request, from 1."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self.ca_file = str(ca_file)
+        self.url = ""
+        self.requests: list[dict[str, str]] = []
+        self.answer: Callable[[int], tuple[int, dict[str, object]]] = lambda n: (
+            200,
+            {"access_token": f"token-{n}", "expires_in": 3600, "token_type": "Bearer"},
+        )
+
+
+@contextmanager
+def running_token_endpoint(certificate: Path, ca_file: Path) -> Iterator[TokenEndpoint]:
+    endpoint = TokenEndpoint(ca_file)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = urllib.parse.parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode())
+            endpoint.requests.append(dict(form))
+            status, body = endpoint.answer(len(endpoint.requests))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            if 300 <= status < 400:
+                self.send_header("location", "https://elsewhere.invalid/token")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    endpoint.url = f"https://localhost:{server.server_address[1]}/token"
+    thread = threading.Thread(target=server.serve_forever, name="token-endpoint", daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)

@@ -105,7 +105,7 @@ class Person(NamedTuple):
         plan = pick(_PLAN_OF_A_HUNDRED)
         is_ios = place % 2 == 1
         return cls(
-            external_id=None if place % 10 == 0 else f"customer-{place:07d}",
+            external_id=f"customer-{place:07d}" if chance.random() < 0.9 else None,
             properties={"name": pick(country.names), "points": chance.randrange(0, 5_000, 50)},
             tags={"place": place, "plan": plan, "vip": plan == "pro", "city": pick(country.cities)},
             country=country,
@@ -206,11 +206,21 @@ def ensure_application(state: dict[str, Any]) -> dict[str, Any]:
         application=application,
         provider=Provider.APNS,
         name="Stand-in for APNs",
-        secret={"team_id": apns.team_id, "key_id": apns.key_id, "p8": apns.p8, "bundle_id": BUNDLE_ID},
+        secret={
+            "team_id": apns.team_id,
+            "key_id": apns.key_id,
+            "private_key": apns.p8,
+            "bundle_id": BUNDLE_ID,
+            "environment": "both",
+        },
         by=BY,
     )
     credential_create(
-        application=application, provider=Provider.FCM, name="Stand-in for FCM", secret=fcm.service_account, by=BY
+        application=application,
+        provider=Provider.FCM,
+        name="Stand-in for FCM",
+        secret={"service_account": fcm.service_account},
+        by=BY,
     )
     server = key_create(application=application, name="Demo app server", kind=KeyKind.SECRET, by=BY)
     sdk = key_create(application=application, name="Demo app", kind=KeyKind.PUBLISHABLE, by=BY)
