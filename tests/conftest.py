@@ -10,6 +10,8 @@ from django.test import Client
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 
+pytest_plugins = ["tests.providers", "tests.fleet"]
+
 
 class ApiClient:
     """Calls `/api/v1/…` with one key or token, JSON in and out."""

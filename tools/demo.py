@@ -421,6 +421,7 @@ def table(outcome: Outcome, state: dict[str, Any], state_dir: Path) -> str:
     stats, journal, devices = outcome.stats, outcome.journal, outcome.devices
     took_s = outcome.settled_at - outcome.launched_at
     posted = devices["received_posted"] + devices["converted_posted"]
+    receipts = f"{devices['received_posted']:,} received, {devices['converted_posted']:,} tapped"
     twice = sum(count > 1 for count in journal.accepted.values())
     lines = [
         ("Messages", f"{stats['total']:,}", "by state:"),
@@ -431,11 +432,7 @@ def table(outcome: Outcome, state: dict[str, Any], state_dir: Path) -> str:
         ("Invalid tokens", f"{stats['failed']:,}", ", ".join(f"{n:,} {word}" for word, n in stats["failures"].items())),
         ("Subscriptions ended", f"{outcome.ended:,}", "by the provider's word"),
         ("Accepted twice", f"{twice:,}", "the same collapse id: a device shows one"),
-        (
-            "Receipts posted",
-            f"{posted:,}",
-            f"{devices['received_posted']:,} received, {devices['converted_posted']:,} tapped, in {devices['calls']:,} calls",
-        ),
+        ("Receipts posted", f"{posted:,}", receipts),
         ("Console", "", f"{outcome.console_url}   {state['email']}   {state['password']}"),
         ("Keys", "", f"in {state_dir / 'demo.json'}"),
     ]

@@ -36,7 +36,7 @@ POSTGRES_OLDEST = 14
 POSTGRES_PORT = 5432  # names the socket; nothing listens on TCP
 DATABASE = "app"
 START_TIMEOUT_S = 30.0
-RESTART_PATIENCE_S = 10.0
+RESTART_PATIENCE_S = 30.0
 LOCAL_POSTGRES = (
     "usr/lib/postgresql/*/bin",
     "usr/pgsql-*/bin",
@@ -44,6 +44,7 @@ LOCAL_POSTGRES = (
     "usr/local/opt/postgresql@*/bin",
 )
 MIB = 1024 * 1024
+SOCKET_FOLDERS = f"automata-signal-{CHECKOUT_ID}"
 
 
 @dataclass(frozen=True)
@@ -220,14 +221,21 @@ def data_home(account: Account) -> Path:
     return home
 
 
-def socket_folder(name: str) -> Path:
-    """A short path: a socket's whole path must fit into about 104 bytes."""
-    return Path("/tmp") / f"automata-signal-{os.geteuid()}-{CHECKOUT_ID}-{name}"  # noqa: S108  (made by private_dir)
+def make_socket_folder(name: str, account: Account) -> Path:
+    """A new folder that only the account can enter. Its path is short: a socket's must fit into about 104 bytes.
+
+    New for each run, since the guardian of a run that was killed removes that run's folder a little later.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{SOCKET_FOLDERS}-{name}-", dir="/tmp"))  # noqa: S108
+    if account.uid is not None:
+        os.chown(folder, account.uid, account.gid or account.uid)
+    return folder
 
 
 def leftovers(name: str) -> list[Path]:
     """The folders that a throw-away run of this name may have left."""
-    return [*data_home(postgres_account()).glob(f"pg*-{name}"), socket_folder(name)]
+    sockets = Path("/tmp").glob(f"{SOCKET_FOLDERS}-{name}-*")  # noqa: S108
+    return [*data_home(postgres_account()).glob(f"pg*-{name}"), *sockets]
 
 
 def readable_binaries(account: Account, source: Source) -> Path:
@@ -304,17 +312,15 @@ def start_postgres(supervisor: Supervisor, name: str, *, durable: bool) -> str:
     The URL names the folder in its query, the one form that both libpq and django-environ read.
     """
     account = postgres_account()
-    private = private_dir(socket_folder(name), owners=frozenset({os.geteuid(), account.uid or os.geteuid()}))
-    if account.uid is not None:
-        os.chown(private, account.uid, account.gid or account.uid)
-    supervisor.remove_at_end(private)
+    sockets = make_socket_folder(name, account)
+    supervisor.remove_at_end(sockets)
 
     def start(source: Source) -> str:
         cluster = PostgresCluster(
-            binaries=readable_binaries(account, source), account=account, name=name, sockets=private
+            binaries=readable_binaries(account, source), account=account, name=name, sockets=sockets
         )
         cluster.start(supervisor, durable=durable)
-        return f"postgresql://postgres@:{POSTGRES_PORT}/{DATABASE}?host={private}"
+        return f"postgresql://postgres@:{POSTGRES_PORT}/{DATABASE}?host={sockets}"
 
     return first_that_starts(
         "PostgreSQL",
@@ -341,8 +347,7 @@ class PostgresCluster:
         data = data_home(self.account) / f"pg{major}-{self.name}"
         if not durable:
             supervisor.remove_at_end(data)
-        existed = data.exists()
-        if not existed:
+        if not data.exists():
             self._initialise(data, major, env, durable=durable)
         settings = postgres_settings(
             durable=durable,
@@ -360,16 +365,17 @@ class PostgresCluster:
             account=self.account,
             cwd=Path("/"),
         )
-        # After kill -9 the old server's last processes may hold its shared memory for a moment.
-        patience_until = time.monotonic() + (RESTART_PATIENCE_S if existed else 0)
+        patience_until = time.monotonic() + RESTART_PATIENCE_S
         while True:
             child = supervisor.start(spec)
             if self._make_database(child):
                 return
             supervisor.stop_child(child)
-            if time.monotonic() > patience_until:
-                fatal = [line for line in child.log_tail().splitlines() if "FATAL" in line]
-                raise StackError(last_line(fatal[-1] if fatal else child.log_tail()))
+            fatal = last_line("\n".join(line for line in child.log_tail().splitlines() if "FATAL" in line))
+            # The server of a run that was killed a moment ago may not have ended yet.
+            is_in_use = "postmaster.pid" in fatal or "shared memory" in fatal
+            if not is_in_use or time.monotonic() > patience_until:
+                raise StackError(f"{fatal} (see {child.log})")
             time.sleep(POLL_S)
 
     def _initialise(self, data: Path, major: int, env: Mapping[str, str], *, durable: bool) -> None:

@@ -25,18 +25,15 @@ LOCAL = ROOT / ".local"
 CHECKOUT_ID = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 
 
-def private_dir(path: Path, *, owners: frozenset[int] | None = None) -> Path:
-    """Make a folder that only its owner can enter; StackError if one is there that is another's, open or a link.
-
-    Paths in /tmp can be guessed, so somebody else may have been there first.
-    """
+def private_dir(path: Path) -> Path:
+    """Make a folder that only we can enter; StackError if one is there that is another's, open or a link."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as error:
         raise StackError(f"{path} cannot be made: {error.strerror}") from error
     is_private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
-    if not is_private or found.st_uid not in (owners or {os.geteuid()}):
+    if not is_private or found.st_uid != os.geteuid():
         raise StackError(f"{path} is not a private folder of ours: remove it, or see who made it")
     return path
 

@@ -712,8 +712,8 @@ _ENGINE_FILTERS = {name: _metered(function) for name, function in _FILTERS.items
 # fmt: off
 _FOREIGN_FILTERS = (
     "attr", "batch", "bool", "chain", "dictsort", "filesizeformat", "format", "groupby", "indent", "lines", "list",
-    "map", "pluralize", "pprint", "reject", "rejectattr", "safe", "select", "selectattr", "slice", "striptags", "wordwrap",
-    "zip",
+    "map", "pluralize", "pprint", "reject", "rejectattr", "safe", "select", "selectattr", "slice", "striptags",
+    "wordwrap", "zip",
 )
 # fmt: on
 _FOREIGN_GLOBALS = ("cycler", "debug", "dict", "joiner", "namespace")

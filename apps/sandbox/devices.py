@@ -17,7 +17,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -329,7 +329,7 @@ def simulate(plan: Plan) -> int:
     except ApiRefused as error:
         print(f"devices: {error}", file=sys.stderr)
         code = 1
-    print(json.dumps(asdict(simulator.summary)), flush=True)
+    print(json.dumps(vars(simulator.summary)), flush=True)
     return code
 
 

@@ -6,11 +6,11 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 from django.utils import timezone
 
 from apps.campaigns import services
-from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.campaigns.models import CampaignStatus, MessageCampaign, Segment
 from apps.messaging.dispatches import dispatch_is_done
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message
 from apps.messaging.services import template_create
@@ -149,24 +149,17 @@ def test_an_inactive_template_is_a_409(server, draft, people, application, crede
     campaign_id = draft(title="", body="", template_id=str(template.pk))
     server.patch(f"campaigns/{campaign_id}", {"name": "x"})
     type(template).objects.filter(pk=template.pk).update(is_active=False)
-    for action, body in [
-        ("launch", {}),
-        ("schedule", {"at": "2026-12-24T09:00:00"}),
-        ("test", {"external_ids": ["x"]}),
-    ]:
-        if action == "schedule":
-            body = {"at": (timezone.now() + timedelta(hours=1)).isoformat()}
+    in_an_hour = (timezone.now() + timedelta(hours=1)).isoformat()
+    actions = [("launch", {}), ("schedule", {"at": in_an_hour}), ("test", {"external_ids": ["x"]})]
+    for action, body in actions:
         answer = server.post(f"campaigns/{campaign_id}/{action}", body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "TEMPLATE_INACTIVE")
 
 
 def test_a_segment_that_broke_since_is_named_at_launch(server, draft, people, credentials):
     people(1)
-    from apps.campaigns.models import Segment
-
-    korea = server.post("segments", {"name": "K", "criteria": {"field": "country", "op": "exists"}}).json()["data"][
-        "id"
-    ]
+    given = {"name": "Korea", "criteria": {"field": "country", "op": "exists"}}
+    korea = server.post("segments", given).json()["data"]["id"]
     campaign_id = draft(targeting_criteria={"all": [{"segment": korea}]})
     Segment.objects.filter(pk=korea).update(criteria={"field": "gone", "op": "eq", "value": 1})
     answer = server.post(f"campaigns/{campaign_id}/launch")
@@ -279,10 +272,3 @@ def test_a_schedule_that_is_due_and_a_person_who_launches_launch_once(server, dr
     assert (person == 200) + sum(sweeps) == 1
     assert Dispatch.objects.count() == 1
     assert MessageCampaign.objects.get().status == "running"
-
-
-def test_locks_do_not_stay(launched, people):
-    """The helper above really closes its connections; a leak would hold up the drop of the test database."""
-    people(1)
-    launched()
-    assert connection.is_usable()

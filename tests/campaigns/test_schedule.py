@@ -149,3 +149,33 @@ def test_an_application_that_was_switched_off_sends_nothing(draft, people, crede
     assert services.campaigns_launch_due() == 0
     row = MessageCampaign.objects.get(pk=campaign_id)
     assert (row.status, row.failure_reason[:20]) == ("failed", "APPLICATION_INACTIVE")
+
+
+def test_a_fault_of_ours_with_one_campaign_does_not_hold_up_the_others(draft, people, credentials, monkeypatch):
+    from apps.campaigns.services import lifecycle
+
+    people(3)
+    first, second = draft(name="First"), draft(name="Second")
+    due(first)
+    due(second)
+    content = lifecycle.campaign_content
+
+    def broken_for_the_first(campaign):
+        if campaign.name == "First":
+            raise RuntimeError("a bug")
+        return content(campaign)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "campaign_content", broken_for_the_first)
+        assert services.campaigns_launch_due() == 1
+    assert MessageCampaign.objects.get(pk=first).status == "scheduled"
+    assert services.campaigns_launch_due() == 1
+
+
+def test_the_sweeps_of_the_schedule_are_tasks_that_exist(settings):
+    from automata_signal.celery import app
+
+    app.loader.import_default_modules()
+    ours = {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values() if entry["task"].startswith("campaigns.")}
+    assert ours == {"campaigns.launch_due", "campaigns.continue_fanouts", "campaigns.finish_done"}
+    assert ours | {"campaigns.fan_out"} <= set(app.tasks)

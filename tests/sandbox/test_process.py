@@ -82,7 +82,7 @@ def test_old_tls_is_refused(apns: Sandbox) -> None:
     context = ssl.create_default_context(cafile=str(apns.ca_file))
     context.set_alpn_protocols(["h2"])
     context.set_ciphers("DEFAULT@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     port = int(apns.url.rsplit(":", 1)[1])
     with socket.create_connection(("localhost", port), timeout=5) as plain, pytest.raises((ssl.SSLError, OSError)):

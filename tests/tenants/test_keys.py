@@ -273,7 +273,7 @@ def test_keys_come_in_pages(server):
         ({"name": "n", "kind": "secret", "scopez": []}, "scopez"),
         ({"name": "n", "kind": {"a": 1}}, "kind"),
         ({"name": "n", "kind": "secret", "scopes": "settings:read"}, "scopes"),
-        ({"name": "n", "kind": "secret", "scopes": ["settings:read", 7]}, "scopes.1"),
+        ({"name": "n", "kind": "secret", "scopes": ["settings:read", 7]}, "scopes[1]"),
         ({"name": "n", "kind": "secret", "scopes": ["settings:read"] * 1000}, "scopes"),
         ({"name": "n", "kind": "secret", "rate_per_minute": 10**19}, "rate_per_minute"),
         ({"name": "n", "kind": "secret", "rate_per_minute": 1e300}, "rate_per_minute"),

@@ -28,6 +28,7 @@ from apps.messaging.dispatches import (
 )
 from apps.messaging.models import Priority
 from apps.messaging.services import Recipients, SendResult, messages_send, ttl_of
+from apps.subscriptions.targeting import Predicate
 from apps.tenants.models import ChannelCredential
 from automata_signal.errors import Conflict, SignalError, ValidationFailed
 
@@ -139,12 +140,18 @@ def campaign_test(
 def campaigns_launch_due(*, now: datetime | None = None) -> int:
     """Launch the scheduled campaigns whose time has come; one that cannot be launched is failed, and says why.
 
-    Each in a transaction of its own; one that somebody else holds is left to the next sweep. Returns how many were
-    launched. Index: `campaign_scheduled`.
+    Each in a transaction of its own; one that somebody else holds is left to the next sweep, and so is one that meets a
+    fault of ours, which must not hold up the others. Returns how many were launched. Index: `campaign_scheduled`.
     """
     now = now or timezone.now()
     due = MessageCampaign.objects.filter(status=CampaignStatus.SCHEDULED, scheduled_at__lte=now)
-    return sum([_launch_due(pk, now) for pk in due.order_by("scheduled_at").values_list("pk", flat=True)])
+    launched = 0
+    for campaign_id in list(due.order_by("scheduled_at").values_list("pk", flat=True)):
+        try:
+            launched += _launch_due(campaign_id, now)
+        except Exception:
+            log.exception("a scheduled campaign could not be launched", extra={"campaign": str(campaign_id)})
+    return launched
 
 
 @transaction.atomic
@@ -190,8 +197,7 @@ def _is_done(campaign: MessageCampaign) -> bool:
 
 def _launch(row: MessageCampaign, *, by: str) -> None:
     """Make the dispatch and start the fan-out. The row is locked, and can be launched from its state."""
-    content = _check_ready(row)
-    predicate = compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    content, predicate = _check_ready(row)
     types = audience_types(application=row.application, predicate=predicate, channel_type=row.channel_type)
     if not types:
         raise Conflict("Nobody in the audience can be reached on this channel.", code="AUDIENCE_EMPTY")
@@ -209,15 +215,15 @@ def _launch(row: MessageCampaign, *, by: str) -> None:
     transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
 
 
-def _check_ready(row: MessageCampaign) -> ContentSource:
-    """All that must be right before anybody is reached, but the audience."""
+def _check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:
+    """All that must be right but the audience being somebody: the content, and the criteria compiled."""
     row.application.refresh_from_db(fields=["is_active"])
     if not row.application.is_active:
         raise Conflict("The application is not active.", code="APPLICATION_INACTIVE")
     content = _active_content(row)
-    compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    predicate = compiled(row.application, row.targeting_criteria, field="targeting_criteria")
     _refuse_missing_credentials(row, None)
-    return content
+    return content, predicate
 
 
 def _active_content(row: MessageCampaign) -> ContentSource:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import math
 import os
 import select
 import socket
@@ -39,6 +40,8 @@ WARM_UP_S = 3.0
 """How long a new connection without an answer holds the others back, at most."""
 IDLE_S = 0.02
 """How long to wait for the network before a source that had nothing is asked again."""
+LOOK_S = 0.25
+"""How often all streams are looked at. After a GOAWAY, libcurl 8.23 does not tell some of the refused ones so."""
 ANSWER_BYTES_MAX = 1 << 20
 """A provider's answer is a few hundred bytes; more is not one."""
 BODY_READ_BYTES = 16 * 1024
@@ -204,8 +207,10 @@ class Http2Client:
         self._warm_at: float | None = None
         """While connections are cold: when to stop waiting for them, in `time.monotonic` seconds."""
         self._poll = select.poll()
-        self._wake_at: float | None = None
+        self._wake_at = math.inf
         """When libcurl wants to be called, in `time.monotonic` seconds."""
+        self._look_at = 0.0
+        """When all streams are looked at, in `time.monotonic` seconds."""
         self._all: list[_Stream] = []
         self._free: list[_Stream] = []
 
@@ -227,7 +232,7 @@ class Http2Client:
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._poll = select.poll()
-        self._wake_at = None
+        self._wake_at = math.inf
         self._all = [_Stream(self) for _ in range(self.connections * self.streams)]
         self._free = list(self._all)
         return multi
@@ -333,16 +338,20 @@ class Http2Client:
 
     def _run(self, multi: pycurl.CurlMulti, wait_s: float) -> None:
         """Wait for the network, at most `wait_s`, and let libcurl do what is due."""
-        if self._wake_at is not None:
-            wait_s = min(wait_s, self._wake_at - time.monotonic())
-        for fd, events in self._poll.poll(max(0.0, wait_s * 1000)):
+        now = time.monotonic()
+        until = min(now + wait_s, self._look_at, self._wake_at)
+        for fd, events in self._poll.poll(max(0.0, (until - now) * 1000)):
             ready = (pycurl.CSELECT_IN if events & _CAN_READ else 0) | (
                 pycurl.CSELECT_OUT if events & select.POLLOUT else 0
             )
             multi.socket_action(fd, ready)
-        if self._wake_at is not None and self._wake_at <= time.monotonic():
-            self._wake_at = None
+        now = time.monotonic()
+        if self._wake_at <= now:
+            self._wake_at = math.inf
             multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if self._look_at <= now:
+            self._look_at = now + LOOK_S
+            multi.socket_all()
 
     # --- Cold connections ---------------------------------------------------------------------------------------
     #
@@ -371,7 +380,7 @@ class Http2Client:
             self._poll.register(fd, _POLL_EVENTS[what])
 
     def _set_timer(self, timeout_ms: int) -> None:
-        self._wake_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+        self._wake_at = math.inf if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def _opened(self, fd: int, purpose: int) -> int:
         """A new socket: a peer that vanishes without a word is noticed by the kernel within the time-out."""

@@ -54,7 +54,7 @@ class PushSender(ABC):
                     in_flight += 1
                     sent = again.popleft()
                     yield self._request(sent.delivery, sent)
-            while in_flight:
+            while in_flight or again:
                 if again:
                     in_flight += 1
                     sent = again.popleft()

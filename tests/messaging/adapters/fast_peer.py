@@ -71,7 +71,8 @@ async def _serve(certificate: str) -> None:
     tls.set_alpn_protocols(["h2"])
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_FastConnection, "127.0.0.1", 0, ssl=tls)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)
 
 

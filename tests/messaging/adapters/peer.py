@@ -256,7 +256,7 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
 
 
 class TokenEndpoint:
-    """An OAuth token endpoint over HTTP/1.1 and TLS. `answer` gives (status, JSON body) for the n-th request, from 1."""
+    """An OAuth token endpoint over HTTP/1.1 and TLS. `answer` gives (status, JSON body) for the n-th request."""
 
     def __init__(self, ca_file: Path) -> None:
         self.ca_file = str(ca_file)

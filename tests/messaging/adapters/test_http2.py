@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,8 +162,7 @@ def test_what_is_in_flight_is_answered_before_the_source_s_error_goes_on(peer, c
     answers: list[Answer[int]] = []
     exchange = client().exchange(source())
     with pytest.raises(LookupError):
-        for answer in exchange:
-            answers.append(answer)
+        answers.extend(exchange)
     assert exactly_once_each(answers, 5)
 
 
@@ -372,8 +372,7 @@ def test_memory_stays_flat_over_100_000_requests(certificates):
 
 
 def resident_bytes() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_threads_have_clients_of_their_own(peer, client):
