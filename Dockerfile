@@ -12,8 +12,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     DJANGO_SETTINGS_MODULE=automata_signal.settings \
-    AUTOMATA_ENV=production \
-    PORT=8000
+    AUTOMATA_ENV=production
 # /sandbox is for the stand-in providers' certificates and keys: a volume mounted there takes its owner over.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin automata \
     && install --directory --owner automata --mode 0700 /sandbox
@@ -29,5 +28,5 @@ USER automata
 EXPOSE 8000
 # For the web; docker-compose.yml gives the other processes their own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=3)"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=3)"]
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--no-ws", "--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers", "automata_signal.wsgi:application"]

@@ -11,7 +11,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -182,6 +182,7 @@ DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", 60
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default="postgresql://postgres@localhost:5432/automata_signal")
 }
+DATABASES["default"]["HOST"] = unquote(DATABASES["default"].get("HOST") or "")  # %2Ftmp is a socket's folder
 DATABASES["default"]["CONN_MAX_AGE"] = 0 if DATABASE_POOL_MAX else None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = not DATABASE_POOL_MAX
 DATABASES["default"].setdefault("OPTIONS", {}).update(

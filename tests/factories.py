@@ -51,7 +51,11 @@ def make_dispatch(application: Application, **fields) -> Dispatch:
 
 
 def make_messages(
-    application: Application, states: Sequence[str], *, dispatch: Dispatch | None = None, campaign_id: UUID | None = None
+    application: Application,
+    states: Sequence[str],
+    *,
+    dispatch: Dispatch | None = None,
+    campaign_id: UUID | None = None,
 ) -> list[Message]:
     """One message in each of these states, all in one batch, each to a subscription of its own."""
     dispatch = dispatch or make_dispatch(application, campaign_id=campaign_id)

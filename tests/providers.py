@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from apps.messaging import dispatch
+from apps.messaging.recording import recorder_thread
 from apps.messaging.senders import close_senders
 from apps.sandbox.client import running_sandbox
 from apps.sandbox.credentials import make_apns_key, make_fcm_account
@@ -81,7 +81,7 @@ def fcm(application, fcm_sandbox, fcm_account, settings):
 def _recording_thread():
     """The thread keeps its connection as long as a worker lives; here it must be gone before the database is."""
     yield
-    dispatch._recorder_thread().submit(lambda: connection.close()).result()
+    recorder_thread().submit(lambda: connection.close()).result()
 
 
 @pytest.fixture(autouse=True)

@@ -245,7 +245,7 @@ def test_fly_checks_what_the_product_answers():
     assert set(content["processes"]) == set(PROCESSES)
     assert {name for vm in content["vm"] for name in vm["processes"]} == set(PROCESSES)
     web = parsed_web(fly_commands()["web"])
-    assert content["http_service"]["internal_port"] == web["port"] == int(content["env"]["PORT"])
+    assert content["http_service"]["internal_port"] == web["port"]
     assert [check["path"] for check in content["http_service"]["checks"]] == ["/readyz"]
     assert (content["metrics"]["port"], content["metrics"]["path"]) == (web["metrics_port"], "/metrics")
     assert web["metrics_enabled"]

@@ -82,7 +82,8 @@ def test_a_one_time_password_does_not_wait_behind_a_campaign(application, server
     campaign_id = launch(server, targeting_criteria={"not": {"field": "external_id", "op": "eq", "value": "u-1"}})
     wait_until(lambda: len(apns.journal(limit=50)["entries"]) >= 50)
     sent = server.post(
-        "messages", {"recipients": {"external_ids": ["u-1"]}, "title": "Your code", "body": "123456", "priority": "high"}
+        "messages",
+        {"recipients": {"external_ids": ["u-1"]}, "title": "Your code", "body": "123456", "priority": "high"},
     ).json()["data"]["messages"][0]
     wait_until(lambda: Message.objects.get(pk=sent["id"]).status == "successful")
     assert status_of(server, campaign_id) == "running"

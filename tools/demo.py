@@ -470,20 +470,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scenario = Scenario(dict(os.environ), options.state_dir, options.recipients)
         outcome = scenario.play()
     except (ScenarioError, ControlError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return fail(str(error))
     except (OSError, http.client.HTTPException) as error:
-        print(f"demo: a stand-in provider does not answer: {error}", file=sys.stderr)
-        return 1
+        return fail(f"a stand-in provider does not answer: {error}")
     except KeyboardInterrupt:
         return 130
     print(f"\n{table(outcome, scenario.state, options.state_dir)}\n", flush=True)
-    wrong = discrepancies(outcome)
-    for line in wrong:
-        print(f"demo: {line}", file=sys.stderr)
-    if not wrong:
-        say(f"All {outcome.recipients:,} messages are accounted for.")
-    return 1 if wrong else 0
+    if wrong := discrepancies(outcome):
+        return fail(*wrong)
+    say(f"All {outcome.recipients:,} messages are accounted for.")
+    return 0
+
+
+def fail(*problems: str) -> int:
+    """Say what is wrong, below a line that may still be moving; the exit code."""
+    if sys.stdout.isatty():
+        print(flush=True)
+    for problem in problems:
+        print(f"demo: {problem}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def make_socket_folder(name: str, account: Account) -> Path:
 
     New for each run, since the guardian of a run that was killed removes that run's folder a little later.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f"{SOCKET_FOLDERS}-{name}-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=f"{SOCKET_FOLDERS}-{name}-", dir="/tmp"))
     if account.uid is not None:
         os.chown(folder, account.uid, account.gid or account.uid)
     return folder
@@ -371,7 +371,8 @@ class PostgresCluster:
             if self._make_database(child):
                 return
             supervisor.stop_child(child)
-            fatal = last_line("\n".join(line for line in child.log_tail().splitlines() if "FATAL" in line))
+            said = child.log_tail()
+            fatal = last_line("\n".join(line for line in said.splitlines() if "FATAL" in line) or said)
             # The server of a run that was killed a moment ago may not have ended yet.
             is_in_use = "postmaster.pid" in fatal or "shared memory" in fatal
             if not is_in_use or time.monotonic() > patience_until:

@@ -257,7 +257,7 @@ def throw_away_stack(purpose: str) -> Iterator[Supervisor]:
     name = f"{purpose}-{os.getpid()}-{secrets.token_hex(2)}"
     lease = Lease.acquire(name, or_else=f"{name} is taken")
     try:
-        with Supervisor(LOGS / name, env=environment({"AUTOMATA_ENV": "test", **new_secrets()})) as supervisor:
+        with Supervisor(LOGS / name, env=environment(new_secrets(), {"AUTOMATA_ENV": "test"})) as supervisor:
             supervisor.remove_at_end(LOGS / name)
             yield supervisor
     finally:

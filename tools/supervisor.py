@@ -223,7 +223,7 @@ class Supervisor:
     ) -> int:
         """Run a command on our own output until it ends; its exit code, 128 + n if signal n ended it.
 
-        It leads a group of its own, and signals are passed on to all of it. Only an interactive command on a terminal
+        It leads a group of its own, and a signal to us ends all of it. Only an interactive command on a terminal
         shares our group, so that it can read, and Ctrl-C reaches it directly. A termination that it does not obey
         within ten seconds becomes SIGKILL. Raises Interrupted after a signal, unless the command made a success of it
         (a shell does of Ctrl-C). `while_running` is called again and again; what it raises ends the command.
@@ -255,10 +255,12 @@ class Supervisor:
                         send(target, signal.SIGKILL)
                 except Interrupted as interrupt:
                     interrupted = interrupt
-                    if interrupt.signum != signal.SIGINT:
+                    # Where nobody types, Ctrl-C means the end as well, and needs no KeyboardInterrupt's traceback.
+                    signum = interrupt.signum if interactive else signal.SIGTERM
+                    if signum != signal.SIGINT:
                         kill_at = time.monotonic() + 10
-                    if interrupt.signum != signal.SIGINT or not shares_group:
-                        send(target, interrupt.signum)
+                    if signum != signal.SIGINT or not shares_group:
+                        send(target, signum)
         finally:
             if process.poll() is None or not shares_group:
                 send(target, signal.SIGKILL)  # itself, or what it left in its group

@@ -17,7 +17,7 @@ from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
-from apps.subscriptions.targeting import compile_criteria
+from apps.subscriptions.targeting import REACHABLE, compile_criteria
 from apps.tenants.models import Application
 from automata_signal.celery import app
 from automata_signal.ids import IdRange
@@ -69,8 +69,8 @@ class Sliced(NamedTuple):
 # Reads subscriptions in the order of `subscription_by_application`, so each step reads on where the last one stopped.
 _SLICES = """
     WITH reachable AS (
-        SELECT s.id, s.type FROM subscriptions_subscription s {join}
-        WHERE s.application_id = %s AND s.type = ANY(%s) AND s.subscription_status > 0 AND NOT s.is_archived
+        SELECT s.id, s.type FROM {tables}
+        WHERE s.application_id = %s AND s.type = ANY(%s) AND {reachable}
           AND (%s::uuid IS NULL OR s.id > %s) AND ({predicate})
         ORDER BY s.id LIMIT %s
     ), numbered AS (
@@ -88,7 +88,6 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> 
     skipped or cut twice as long as each call starts after the `last_id` of the one before.
     """
     predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
-    join = "LEFT JOIN subscriptions_appuser u ON u.id = s.user_id" if predicate.needs_user else ""
     parameters = [
         dispatch.application_id,
         list(subscription_types_of(dispatch.channel_type)),
@@ -99,7 +98,9 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> 
         settings.BATCH_SIZE,
     ]
     with connection.cursor() as cursor:
-        cursor.execute(_SLICES.format(join=join, predicate=predicate.sql), parameters)
+        cursor.execute(
+            _SLICES.format(tables=predicate.from_clause, reachable=REACHABLE, predicate=predicate.sql), parameters
+        )
         slices = cursor.fetchall()
     now = timezone.now()
     batches = [

@@ -9,11 +9,12 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.messaging import dispatch, lifecycle, recorders, services
+from apps.messaging import claims, dispatch, lifecycle, recorders, services
 from apps.messaging.adapters.base import Outcome, Result
 from apps.messaging.breaker import Breaker
 from apps.messaging.models import Dispatch, DispatchBatch, Message, MessageEvent
 from apps.messaging.receipts.sdk import Receipt, receipts_apply
+from apps.messaging.recording import Recording
 from apps.subscriptions.models import Subscription
 from apps.tenants.models import ChannelCredential
 from automata_signal.errors import Conflict
@@ -58,25 +59,25 @@ class World:
         """A worker claims what is due, gets these answers and records them."""
         DispatchBatch.objects.filter(state="waiting").update(due_at=timezone.now())
         Message.objects.filter(status="errored").update(retry_at=timezone.now())
-        claim = dispatch.claim_batch(self.batch.pk)
+        claim = claims.claim_batch(self.batch.pk)
         if claim is None:
             return
         if claim.dispatch.state == "canceled":
-            dispatch.fail_rest(claim, "canceled")
+            claims.fail_rest(claim, "canceled")
         else:
-            dispatch._fail_unsendable(claim)
+            claims.fail_unsendable(claim)
             by_id = dict(zip([m.pk for m in self.messages], outcomes, strict=True))
             results = [
                 Result(r.message_id, by_id[r.message_id][0], "why", 0, by_id[r.message_id][1]) for r in claim.recipients
             ]
             if results:
-                dispatch.Recording(claim, self.credential, Breaker(self.credential))._record(results)
+                Recording(claim, self.credential, Breaker(self.credential))._record(results)
         dispatch.finish_batch(claim)
 
     def crash(self, _) -> None:
         """A worker claims and dies; the lease runs out."""
         DispatchBatch.objects.filter(state="waiting").update(due_at=timezone.now())
-        if dispatch.claim_batch(self.batch.pk):
+        if claims.claim_batch(self.batch.pk):
             DispatchBatch.objects.update(state="waiting", lease_id=None)
 
     def receive(self, index) -> None:

@@ -82,7 +82,8 @@ def test_an_unknown_id_is_no_error(application):
     (message,) = make_messages(application, ["pending"])
     stranger = event_id(message.pk, 7)
     assert (
-        lifecycle.apply("send", source="pending", ids=[stranger], application_id=application.pk, at=timezone.now()) == []
+        lifecycle.apply("send", source="pending", ids=[stranger], application_id=application.pk, at=timezone.now())
+        == []
     )
 
 

@@ -90,7 +90,9 @@ def make_subscription_row(application, n, user):
 
 
 def test_a_template_is_rendered_for_each_recipient(application, server, user):
-    template = server.post("templates", {"name": "hello", "title_template": "Hi {{ name }}", "body_template": "{{ code }}"})
+    template = server.post(
+        "templates", {"name": "hello", "title_template": "Hi {{ name }}", "body_template": "{{ code }}"}
+    )
     template_id = template.json()["data"]["id"]
     other = make_user(application, "u-2", name="Bo")
     make_subscription(application, token="bb" * 32, user=other)
@@ -287,7 +289,9 @@ def test_a_key_without_the_scope_cannot_send(application, user):
     assert send(ApiClient(key.plaintext), expect=403)["error"]["code"] == "FORBIDDEN"
 
 
-def test_without_redis_a_message_is_accepted_and_waits(server, user, settings, monkeypatch, django_capture_on_commit_callbacks):
+def test_without_redis_a_message_is_accepted_and_waits(
+    server, user, settings, monkeypatch, django_capture_on_commit_callbacks
+):
     from automata_signal.celery import app
 
     monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")

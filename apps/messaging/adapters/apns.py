@@ -173,10 +173,11 @@ class ApnsSender(PushSender):
         self._authorization = b""
         self._expiration: list[bytes] = []
         self._encoded: dict[int, _Encoded] = {}
-        production, sandbox = f"{endpoint.url}/3/device/", f"{endpoint.sandbox_url}/3/device/"
-        served = {"production": {0: production}, "sandbox": {1: sandbox, 2: sandbox}}
-        served["both"] = served["production"] | served["sandbox"]
-        self._address_by_test_type = served[credential.environment]
+        self._address_by_test_type: dict[int, str] = {}
+        if credential.environment in ("production", "both"):
+            self._address_by_test_type[0] = f"{endpoint.url}/3/device/"
+        if credential.environment in ("sandbox", "both") and endpoint.sandbox_url:
+            self._address_by_test_type |= dict.fromkeys((1, 2), f"{endpoint.sandbox_url}/3/device/")
 
     def _begin(self, expires_at: float | None) -> None:
         self._expiration = [] if expires_at is None else [b"apns-expiration: %d" % max(0, int(expires_at))]

@@ -351,7 +351,7 @@ class Http2Client:
             multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self._look_at <= now:
             self._look_at = now + LOOK_S
-            multi.socket_all()
+            multi.perform()
 
     # --- Cold connections ---------------------------------------------------------------------------------------
     #
@@ -409,7 +409,7 @@ class Http2Client:
         return all(_tcp_info(fd)[:1] == bytes([_TCP_ESTABLISHED]) for fd in self._open_sockets())
 
     def _drop_if_silent(self, stream: _Stream) -> None:
-        """After a time-out: end its connection if nothing at all came on it for as long, so that others leave it."""
+        """After a time-out: end the connection if nothing at all came on it for half as long, so that others leave."""
         fd: int = stream.getinfo(pycurl.ACTIVESOCKET)
         if fd not in self._open_sockets():
             return
@@ -417,7 +417,7 @@ class Http2Client:
         if len(info) < _TCP_INFO_LAST_DATA_RECEIVED + 4:
             return
         (silent_ms,) = struct.unpack_from("I", info, _TCP_INFO_LAST_DATA_RECEIVED)
-        if silent_ms >= self.timeout_s * 1000 * 0.9:
+        if silent_ms >= self.timeout_s * 1000 / 2:
             with _borrowed(fd) as connection, contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 

@@ -14,7 +14,7 @@ from django.db import migrations, models
 VERSION_KEY = r"""
 CREATE FUNCTION version_key(version text) RETURNS bigint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT string_to_array(
-    regexp_replace(substring(version from '^\s*[vV]?(\d{1,18}(?:\.\d{1,18})*)'), '(\.0+)+$', ''), '.'
+    regexp_replace(substring(version from '^\s*[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)'), '(\.0+)+$', ''), '.'
   )::bigint[]
 $$
 """

@@ -1,0 +1,245 @@
+"""Taking a batch, and having its messages: one transaction, committed before anything is sent.
+
+A campaign's messages are made here, from the slice of the audience, when their batch is first claimed; the slice and its
+messages are one transaction, so a crash neither skips nor repeats a recipient.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.messaging import lifecycle
+from apps.messaging.adapters.base import Content
+from apps.messaging.content import ContentSource, recipient_variables
+from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
+from apps.messaging.recorders import PLANNED, StatusCount, record
+from apps.messaging.rendering import RenderError
+from apps.subscriptions.targeting import JOIN_USER, REACHABLE, compile_criteria
+from automata_signal.ids import IdRange, new_id, new_range
+
+
+class Recipient(NamedTuple):
+    """A message that is to be sent now, with what is needed to build it."""
+
+    message_id: UUID
+    subscription_id: UUID
+    user_id: UUID | None
+    attempts: int
+    token: bytes
+    test_type: int
+    content: Content | None
+    """Its own content where it differs from the dispatch's."""
+
+
+@dataclass
+class Claim:
+    """A batch held by this worker until its lease runs out."""
+
+    batch: DispatchBatch
+    dispatch: Dispatch
+    recipients: list[Recipient]
+    unsendable: dict[str, list[UUID]] = field(default_factory=lambda: defaultdict(list))
+    """Messages that fail before anything is sent, by reason."""
+    lost: bool = False
+    """Another worker has taken the batch: nothing more may be sent or recorded."""
+
+    @property
+    def ids(self) -> IdRange:
+        assert self.batch.first_id is not None
+        return IdRange(self.batch.first_id)
+
+
+def claim_batch(batch_id: UUID) -> Claim | None:
+    """Take the batch if it waits and is due; its messages are committed before anything is sent."""
+    with transaction.atomic():
+        batch = (
+            DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
+            .select_related("dispatch", "application")
+            .filter(pk=batch_id, state=BatchState.WAITING)
+            .exclude(dispatch__state=DispatchState.PAUSED)
+            .first()
+        )
+        if batch is None:
+            return None
+        dispatch = batch.dispatch
+        if batch.due_at > timezone.now() and dispatch.state != DispatchState.CANCELED:
+            return None
+        batch.state = BatchState.CLAIMED
+        batch.lease_id = new_id()
+        batch.lease_until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
+        batch.claims += 1
+        claim = Claim(batch, dispatch, [])
+        if batch.first_id is None:
+            _make_messages(claim)
+        else:
+            _fetch_due_messages(claim)
+        batch.save(update_fields=["state", "lease_id", "lease_until", "claims", "first_id", "recipient_count"])
+    return claim
+
+
+# The slice of a campaign's audience, by `subscription_reachable`; the predicate is asked again, since people leave.
+_AUDIENCE = """
+    SELECT s.id, s.user_id, s.token, s.test_type {personal}
+    FROM subscriptions_subscription s {join}
+    WHERE s.application_id = %s AND s.type = %s AND {reachable}
+      AND s.id BETWEEN %s AND %s AND ({predicate})
+    ORDER BY s.id
+"""
+_PERSONAL = ", u.external_id, u.properties::text, s.tags::text, s.device_language, s.country_code"
+_COPY = """
+    COPY messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
+                            status, attempts, title, body, data, created_at) FROM STDIN
+"""
+
+
+def _make_messages(claim: Claim) -> None:
+    """Make the pending messages of a campaign's slice, with ids of a range of their own."""
+    batch, dispatch = claim.batch, claim.dispatch
+    ids = new_range()
+    rows = _audience_rows(batch, dispatch)
+    source = ContentSource.of_dispatch(dispatch)
+    now = timezone.now()
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for position, (subscription_id, user_id, token, test_type, *personal) in enumerate(rows):
+            message_id = ids.at(position)
+            content = _personal_content(claim, source, message_id, personal) if dispatch.is_personalised else None
+            copy.write_row(
+                (
+                    *(message_id, batch.application_id, dispatch.pk, dispatch.campaign_id, subscription_id, user_id),
+                    *(dispatch.channel_type, MessageStatus.PENDING.value, 0),
+                    *((content.title, content.body, _jsonb(content.data)) if content else (None, None, None)),
+                    now,
+                )
+            )
+            claim.recipients.append(Recipient(message_id, subscription_id, user_id, 0, token, test_type, content))
+    made = len(claim.recipients)
+    record(_made_counts(dispatch, planned=batch.recipient_count, made=made))
+    if unrendered := {message_id for ids_ in claim.unsendable.values() for message_id in ids_}:
+        claim.recipients = [r for r in claim.recipients if r.message_id not in unrendered]
+    batch.first_id = ids.base
+    batch.recipient_count = made
+
+
+def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusCount]:
+    """What was made, and by how much the slice has become smaller (people left) since it was cut."""
+    scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
+    made_count = StatusCount(*scope, old="", new=MessageStatus.PENDING.value, reason="", messages=made)
+    left_count = StatusCount(*scope, old=PLANNED, new="", reason="", messages=planned - made)
+    return [count for count in (made_count, left_count) if count.messages]
+
+
+def _audience_rows(batch: DispatchBatch, dispatch: Dispatch) -> list[tuple[Any, ...]]:
+    predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
+    needs_user = predicate.needs_user or dispatch.is_personalised
+    sql = _AUDIENCE.format(
+        personal=_PERSONAL if dispatch.is_personalised else "",
+        join=JOIN_USER if needs_user else "",
+        reachable=REACHABLE,
+        predicate=predicate.sql,
+    )
+    bounds = [batch.first_subscription_id, batch.last_subscription_id]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [batch.application_id, batch.subscription_type, *bounds, *predicate.params])
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _parsed(text: str) -> Any:
+    return orjson.loads(text)
+
+
+def _jsonb(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _personal_content(claim: Claim, source: ContentSource, message_id: UUID, personal: list[Any]) -> Content | None:
+    external_id, properties, tags, language, country = personal
+    variables = recipient_variables(
+        external_id=external_id or "",
+        properties=_parsed(properties) if properties else {},
+        tags=_parsed(tags),
+        language=language or claim.batch.application.default_language,
+        country=country,
+    )
+    try:
+        return source.render(variables)
+    except RenderError as error:
+        claim.unsendable[f"render_error: {error.message}"[:100]].append(message_id)
+        return None
+
+
+# Messages by the range of their primary key. A subscription that has ended since gets nothing.
+_DUE = """
+    SELECT m.id, m.subscription_id, m.user_id, m.attempts, m.status, m.title, m.body, m.data,
+           s.token, s.test_type, COALESCE(s.subscription_status > 0 AND NOT s.is_archived, false)
+    FROM messaging_message m LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id
+    WHERE m.id BETWEEN %s AND %s AND m.application_id = %s
+      AND (m.status = 'pending' OR (m.status = 'errored' AND (m.retry_at <= %s OR %s)))
+    ORDER BY m.id
+"""
+
+
+def _fetch_due_messages(claim: Claim) -> None:
+    """Take the batch's pending messages and those whose next attempt is due, which become pending."""
+    batch, dispatch = claim.batch, claim.dispatch
+    now = timezone.now()
+    all_errored = dispatch.state == DispatchState.CANCELED
+    with connection.cursor() as cursor:
+        cursor.execute(_DUE, [claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
+        rows = cursor.fetchall()
+    errored = [row[0] for row in rows if row[4] == MessageStatus.ERRORED]
+    moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
+    record(moved)
+    for message_id, subscription_id, user_id, attempts, _status, title, body, data, token, test_type, reachable in rows:
+        if not reachable:
+            claim.unsendable["unsubscribed"].append(message_id)
+            continue
+        own = title is not None
+        content = Content(title, body or "", _parsed(data) if data else {}, dispatch.options) if own else None
+        claim.recipients.append(Recipient(message_id, subscription_id, user_id, attempts, token, test_type, content))
+
+
+def renew_lease(claim: Claim) -> bool:
+    """Hold the batch for another lease; false if another worker has it."""
+    until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
+    held = DispatchBatch.objects.filter(pk=claim.batch.pk, lease_id=claim.batch.lease_id)
+    return held.update(lease_until=until) == 1
+
+
+def move(claim: Claim, step: str, source: str, ids: Sequence[UUID], **kwargs: Any) -> list[StatusCount]:
+    """`lifecycle.apply` within the claim's application; returns what the recorders are to be told."""
+    application_id = claim.batch.application_id
+    kwargs.setdefault("metadata", kwargs.get("details"))
+    moved = lifecycle.apply(step, source=source, ids=ids, application_id=application_id, **kwargs)
+    reason = kwargs.get("reason") or ""
+    new = lifecycle.steps()[step].target
+    return lifecycle.counts(moved, application_id=application_id, old=source, new=new, reason=reason)
+
+
+def fail_unsendable(claim: Claim) -> None:
+    """Fail what cannot be built; the reason is the sender's or the recipient's, never the provider's."""
+    for reason, ids in claim.unsendable.items():
+        _fail(claim, MessageStatus.PENDING, ids, reason)
+    claim.unsendable.clear()
+
+
+def fail_rest(claim: Claim, reason: str, details: dict[str, Any] | None = None) -> None:
+    """Fail all that has not left yet: canceled, expired, or nothing to send it with."""
+    for source in (MessageStatus.PENDING, MessageStatus.ERRORED):
+        in_batch = Message.objects.filter(id__range=(claim.ids.base, claim.ids.last), status=source)
+        _fail(claim, source, list(in_batch.values_list("id", flat=True)), reason, details)
+
+
+def _fail(claim: Claim, source: str, ids: Sequence[UUID], reason: str, details: dict[str, Any] | None = None) -> None:
+    with transaction.atomic():
+        record(move(claim, "fail", source, ids, at=timezone.now(), reason=reason, details=details))

@@ -1,0 +1,197 @@
+"""Recording what the providers answered: slices of results, each one transaction of a few statements.
+
+It runs in a thread of its own, with its own database connection, so that the next requests are on the wire meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseLayerError
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.messaging import retry
+from apps.messaging.adapters.base import Outcome, Result
+from apps.messaging.breaker import Breaker
+from apps.messaging.claims import Claim, move, renew_lease
+from apps.messaging.models import MessageStatus
+from apps.messaging.recorders import StatusCount, record
+from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
+from apps.tenants.models import ChannelCredential
+from apps.tenants.services import credential_note_error
+
+log = logging.getLogger(__name__)
+
+RECORD_SLICE = 500
+"""Results recorded in one transaction."""
+RECORD_AHEAD = 4
+"""Slices that may wait for the recording thread before sending waits for it."""
+RECORD_PATIENCE_S = 120
+"""How long results are held while PostgreSQL does not answer; after that the lease runs out and they are sent again."""
+
+
+@cache
+def recorder_thread() -> ThreadPoolExecutor:
+    """One thread a process, which keeps its own database connection; made after the fork, on first use."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="record")
+
+
+class Recording:
+    """Collects results and records them in slices, while sending goes on."""
+
+    def __init__(self, claim: Claim, credential: ChannelCredential, breaker: Breaker) -> None:
+        self.claim = claim
+        self.credential = credential
+        self.breaker = breaker
+        self._by_id = {recipient.message_id: recipient for recipient in claim.recipients}
+        self._results: list[Result] = []
+        self._running: list[Future[None]] = []
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+        if len(self._results) >= RECORD_SLICE:
+            self._submit()
+
+    def may_go_on(self) -> bool:
+        """Whether more may be sent: the batch is still ours and the breaker is closed."""
+        return not self.claim.lost and not self.breaker.is_open
+
+    def finish(self) -> None:
+        """Record what is left and wait for it. Raises what the recording raised."""
+        if self._results:
+            self._submit()
+        while self._running:
+            self._running.pop(0).result()
+
+    def _submit(self) -> None:
+        results, self._results = self._results, []
+        self._running.append(recorder_thread().submit(self._record_patiently, results))
+        while len(self._running) > RECORD_AHEAD:
+            self._running.pop(0).result()
+
+    def _record_patiently(self, results: list[Result]) -> None:
+        """Record; while PostgreSQL is away or refuses for a moment (deadlock, restart), hold the results and try again."""
+        give_up_at = time.monotonic() + RECORD_PATIENCE_S
+        pause_s = 0.1
+        while True:
+            try:
+                return self._record(results)
+            except DatabaseLayerError as error:
+                connection.close()
+                if time.monotonic() + pause_s > give_up_at:
+                    raise
+                log.warning("results are held: the database refused", extra={"cause": str(error)})
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, 5.0)
+
+    def _record(self, results: list[Result]) -> None:
+        breaker_is_open = self.breaker.judge(results)
+        now = timezone.now()
+        plan = self._plan(results, now, breaker_is_open)
+        with transaction.atomic():
+            if not renew_lease(self.claim):
+                # Another worker has the batch and decides what becomes of it; what was accepted is a fact all the same.
+                self.claim.lost = True
+                plan = {step: ids for step, ids in plan.items() if step.outcome is Outcome.ACCEPTED}
+            counts: list[StatusCount] = []
+            for step, ids in plan.items():
+                counts += move(
+                    self.claim,
+                    step.name,
+                    MessageStatus.PENDING,
+                    ids,
+                    at=now,
+                    attempted=True,
+                    reason=step.reason or None,
+                    details=step.details(self.credential),
+                    retry_at=step.retry_at,
+                )
+            if not breaker_is_open:
+                self._end_subscriptions(results, now)
+            record(counts)
+        self._note_refusal(results)
+
+    def _plan(self, results: Sequence[Result], now: datetime, breaker_is_open: bool) -> dict[PlannedStep, list[UUID]]:
+        """Group the results by what follows from them, so that a slice is a few statements."""
+        plan: dict[PlannedStep, list[UUID]] = defaultdict(list)
+        retries: dict[tuple[Outcome, str, int, float | None], float | None] = {}
+        for result in results:
+            if result.outcome is Outcome.ACCEPTED:
+                plan[_ACCEPTED].append(result.message_id)
+                continue
+            if breaker_is_open and result.outcome is Outcome.RECIPIENT_MISMATCH:
+                cooldown = float(settings.BREAKER_COOLDOWN_S)
+                result = result._replace(outcome=Outcome.TRANSIENT, subscription_status=None, retry_after_s=cooldown)
+            attempt = self._by_id[result.message_id].attempts + 1
+            alike = (result.outcome, result.reason, attempt, result.retry_after_s)
+            if alike not in retries:  # one due time for all that failed alike, so that they are one statement
+                retries[alike] = retry.retry_at(
+                    result, attempt=attempt, now=now.timestamp(), expires_at=self.claim.batch.expires_at.timestamp()
+                )
+            due = retries[alike]
+            step = PlannedStep(
+                "fail" if due is None else "error",
+                result.outcome,
+                result.reason or result.outcome.value,
+                result.http_status,
+                attempt,
+                None if due is None else datetime.fromtimestamp(due, UTC),
+            )
+            plan[step].append(result.message_id)
+        return plan
+
+    def _end_subscriptions(self, results: Sequence[Result], now: datetime) -> None:
+        ends = [
+            SubscriptionEnd(
+                subscription_id=self._by_id[r.message_id].subscription_id,
+                status=r.subscription_status,
+                reason=r.reason,
+                gone_at=None if r.gone_at is None else datetime.fromtimestamp(r.gone_at, UTC),
+            )
+            for r in results
+            if r.subscription_status is not None
+        ]
+        if ends:
+            subscriptions_end(application_id=self.claim.batch.application_id, ends=ends, occurred_at=now)
+
+    def _note_refusal(self, results: Sequence[Result]) -> None:
+        """Show the operator the last refusal of the credential itself."""
+        refusal = next((r for r in results if r.outcome is Outcome.CREDENTIAL), None)
+        if refusal is not None:
+            credential_note_error(self.credential.pk, error=f"{refusal.http_status} {refusal.reason}")
+
+
+class PlannedStep(NamedTuple):
+    """A transition that several messages of a slice make alike."""
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    http_status: int = 0
+    attempt: int = 0
+    retry_at: datetime | None = None
+
+    def details(self, credential: ChannelCredential) -> dict[str, Any] | None:
+        if self.outcome is Outcome.ACCEPTED:
+            return None
+        return {
+            "class": retry.POLICIES[self.outcome].fault.value,
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "http_status": self.http_status,
+            "attempt": self.attempt,
+            "provider": credential.provider,
+        }
+
+
+_ACCEPTED = PlannedStep("send", Outcome.ACCEPTED)
