@@ -1,4 +1,4 @@
-"""A real fleet for tests that go the whole way: Celery workers and beat as processes of their own, on the test database."""
+"""A real fleet for tests that go the whole way: Celery workers and beat as processes, on the test database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way with real processes: API → queue → worker → provider → receipt → figures, and what a crash does to it."""
+"""The whole way with real processes: API → queue → worker → provider → receipt → figures; and crashes in between."""
 
 import time
 from collections import Counter

@@ -37,6 +37,8 @@ POLL_S = 0.1
 RECEIVE_DELAY_S, CONVERT_DELAY_S = 0.3, 0.7
 """Means; devices take at most twice as long."""
 JOURNAL_PAGE = 20_000
+JOURNAL_HOLDS = 300_000
+"""Messages that the journals hold together without losing the first; for more they are read while they grow."""
 CHANNEL = "push"
 TITLE = '{{ name | default("Hello") }}, the weekend sale is on'
 BODY = "{{ discount }} % off everything in {{ city }} until Sunday."
@@ -185,16 +187,24 @@ class Journal:
     """By message id: when it was first at a provider, epoch seconds."""
     lost: int = 0
     """Entries that fell out before they were read."""
+    cursors: dict[str, int] = field(default_factory=dict)
+    """By control address: how far its journal was read."""
 
-    def read(self, control: ControlClient, since: int) -> None:
-        while True:
-            page = control.journal(since=since, limit=JOURNAL_PAGE, body=False)
-            self.lost += page["lost"]
-            for entry in page["entries"]:
-                self._note(entry)
-            if not page["entries"]:
-                return
-            since = page["next"]
+    @classmethod
+    def from_now_on(cls, controls: Iterable[ControlClient]) -> Journal:
+        return cls(cursors={control.url: control.stats()["journal_last_cursor"] for control in controls})
+
+    def catch_up(self, controls: Iterable[ControlClient]) -> None:
+        """Read what has come since."""
+        for control in controls:
+            while True:
+                page = control.journal(since=self.cursors[control.url], limit=JOURNAL_PAGE, body=False)
+                self.cursors[control.url] = page["next"]
+                self.lost += page["lost"]
+                for entry in page["entries"]:
+                    self._note(entry)
+                if len(page["entries"]) < JOURNAL_PAGE:
+                    break
 
     def _note(self, entry: dict[str, Any]) -> None:
         message_id, outcome = entry["message_id"], entry["outcome"]
@@ -265,16 +275,14 @@ class Scenario:
         for provider, control in self.controls.items():
             control.register_keys(*self.state[f"{provider}_keys"])
         campaign_id = self.make_campaign()
-        cursors = {provider: control.stats()["journal_last_cursor"] for provider, control in self.controls.items()}
+        journal = Journal.from_now_on(self.controls.values())
         devices = Devices(self.plan)
         try:
             launched_at = time.time()
             self.api.post(f"campaigns/{campaign_id}/launch", **{"Idempotency-Key": f"launch-{campaign_id}"})
             say(f"POST /campaigns/{campaign_id}/launch")
-            settled_at = self.follow_sending(campaign_id, launched_at, devices)
-            journal = Journal()
-            for provider, control in self.controls.items():
-                journal.read(control, cursors[provider])
+            settled_at = self.follow_sending(campaign_id, launched_at, devices, journal)
+            journal.catch_up(self.controls.values())
             expected = self.expected_receipts(journal.accepted)
             stats = self.follow_receipts(campaign_id, expected, devices)
             summary = devices.stop()
@@ -330,7 +338,7 @@ class Scenario:
         found = self.api.post("audience/count", {"criteria": self.criteria, "channel_type": CHANNEL})
         return int(found["count"])
 
-    def follow_sending(self, campaign_id: str, launched_at: float, devices: Devices) -> float:
+    def follow_sending(self, campaign_id: str, launched_at: float, devices: Devices, journal: Journal) -> float:
         """Until no message waits; the moment in which that was seen, so the rate is never too good."""
         progress, stall = Progress("sending"), Stall("sending")
         while True:
@@ -344,6 +352,8 @@ class Scenario:
             progress.show(done, max(stats["total"], self.recipients), note)
             devices.check()
             stall.watch(done, stats)
+            if self.recipients > JOURNAL_HOLDS:
+                journal.catch_up(self.controls.values())
             time.sleep(POLL_S)
 
     def expected_receipts(self, message_ids: Iterable[str]) -> tuple[int, int]:

@@ -86,6 +86,6 @@ def _add_counts(changes: dict[UUID, Counter[str]]) -> None:
             UPDATE campaigns_messagecampaign c SET {assignments}
             FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
             WHERE locked.id = d.id AND c.id = d.id
-            """,  # noqa: S608
+            """,
             [campaigns, campaigns, *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS)],
         )

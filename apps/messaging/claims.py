@@ -1,7 +1,7 @@
 """Taking a batch, and having its messages: one transaction, committed before anything is sent.
 
-A campaign's messages are made here, from the slice of the audience, when their batch is first claimed; the slice and its
-messages are one transaction, so a crash neither skips nor repeats a recipient.
+A campaign's messages are made here, from the slice of the audience, when their batch is first claimed; the slice and
+its messages are one transaction, so a crash neither skips nor repeats a recipient.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def check_template(title: str, body: str, data: Mapping[str, Any]) -> bool:
 
 
 def check_content(source: ContentSource, *, channel_type: str) -> None:
-    """Ask each adapter of the channel whether its provider would take the content; of a template, what is fixed of it."""
+    """Ask each adapter of the channel whether its provider would take it; of a template, what is fixed of it."""
     adapters = adapters_of(channel_type)
     if not adapters:
         raise ValidationFailed.of("channel_type", "nothing is sent on this channel yet")

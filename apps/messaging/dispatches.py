@@ -36,7 +36,7 @@ def dispatch_create(
     campaign_id: UUID | None = None,
     audience: dict[str, Any] | None = None,
 ) -> Dispatch:
-    """Write down what to send. `audience` is targeting criteria with segments resolved, or None if recipients are named."""
+    """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named."""
     return Dispatch.objects.create(
         application=application,
         campaign_id=campaign_id,
@@ -137,7 +137,9 @@ def dispatch_pause(dispatch: Dispatch) -> None:
 def dispatch_resume(dispatch: Dispatch) -> None:
     """Go on: what waits is queued again by the next sweep."""
     _set_state(dispatch, DispatchState.ACTIVE, from_states=[DispatchState.PAUSED])
-    DispatchBatch.objects.filter(dispatch=dispatch, state=BatchState.WAITING).update(queued_at=None)
+    # After the commit: a claim locks its batch before it counts for the campaign, which the caller holds.
+    waiting = DispatchBatch.objects.filter(dispatch=dispatch, state=BatchState.WAITING)
+    transaction.on_commit(lambda: waiting.update(queued_at=None), robust=True)
 
 
 def dispatch_cancel(dispatch: Dispatch) -> None:

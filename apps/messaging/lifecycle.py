@@ -116,11 +116,11 @@ def _json(value: Any) -> str | None:
 def _statement(target: str, *, one_each: bool, attempted: bool) -> str:
     """The SQL of one transition. It uses the primary key only, and touches no indexed column (HOT)."""
     at, metadata = ("g.at", "g.metadata::jsonb") if one_each else ("%(at)s::timestamptz", "%(metadata)s::jsonb")
-    number = (
-        f"'{_EVENT_NUMBERS[MessageStatus(target)]:02x}'"
-        if target in _EVENT_NUMBERS
-        else f"lpad(to_hex({_FIRST_ATTEMPT_NUMBER + (target == PENDING)} + 2 * least(m.attempts, {ATTEMPTS_MAX})), 2, '0')"
-    )
+    if target in _EVENT_NUMBERS:
+        number = f"'{_EVENT_NUMBERS[MessageStatus(target)]:02x}'"
+    else:
+        first = _FIRST_ATTEMPT_NUMBER + (target == PENDING)
+        number = f"lpad(to_hex({first} + 2 * least(m.attempts, {ATTEMPTS_MAX})), 2, '0')"
     return f"""
         WITH moved AS (
             UPDATE messaging_message m SET {", ".join(_assignments(target, at, attempted))}

@@ -6,7 +6,7 @@ A partition is made months ahead and dropped whole; the default partition stays 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -29,7 +29,7 @@ class Partition(NamedTuple):
 class CreatePartitionedModel(CreateModel):
     """`CreateModel` for a table that is partitioned by range of its primary key."""
 
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):  # type: ignore[no-untyped-def]
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = to_state.apps.get_model(app_label, self.name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return

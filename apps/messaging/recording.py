@@ -80,7 +80,7 @@ class Recording:
             self._running.pop(0).result()
 
     def _record_patiently(self, results: list[Result]) -> None:
-        """Record; while PostgreSQL is away or refuses for a moment (deadlock, restart), hold the results and try again."""
+        """Record; while PostgreSQL is away or refuses (deadlock, restart), hold the results and try again."""
         give_up_at = time.monotonic() + RECORD_PATIENCE_S
         pause_s = 0.1
         while True:

@@ -92,8 +92,8 @@ def messages_send(
 ) -> SendResult:
     """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
 
-    Recipients who cannot be reached are named in `skipped`. Raises `ValidationFailed` if nobody is left, if `send_at` is
-    past, or if a recipient's rendered content would be refused by the provider; then nothing is sent to anybody.
+    Recipients who cannot be reached are named in `skipped`. Raises `ValidationFailed` if nobody is left, if `send_at`
+    is past, or if a recipient's rendered content would be refused by the provider; then nothing is sent to anybody.
     """
     now = timezone.now()
     if send_at is not None and send_at <= now:

@@ -54,7 +54,7 @@ def _batch(field: EncryptedTextField, last: Any, size: int) -> list[tuple[Any, b
         SELECT {pk}, {column} FROM {table}
         WHERE substring({column} FROM 1 FOR 1) <> %(current)s {after}
         ORDER BY {pk} LIMIT %(size)s
-    """  # noqa: S608, the names are our own
+    """
     with connection.cursor() as cursor:
         cursor.execute(statement, {"current": bytes((keyring().current_id,)), "last": last, "size": size})
         return [(key, bytes(stored)) for key, stored in cursor.fetchall()]
@@ -75,7 +75,7 @@ def _rotate(field: EncryptedTextField, rows: list[tuple[Any, bytes]]) -> Rotated
         UPDATE {table} AS stored SET {column} = value.new
         FROM unnest(%s::{pk_type}[], %s::bytea[], %s::bytea[]) AS value (pk, old, new)
         WHERE stored.{pk} = value.pk AND stored.{column} = value.old
-    """  # noqa: S608, the names are our own
+    """
     with connection.cursor() as cursor:
         cursor.execute(statement, [keys, old, new])
         rotated = cursor.rowcount

@@ -39,7 +39,7 @@ def statuses():
 
 def test_a_campaigns_slice_is_sent_and_recorded(application, apns):
     make_subscriptions(application, tokens(25))
-    order, batch_ids = sliced(application)
+    _, batch_ids = sliced(application)
     run_all(batch_ids)
     assert statuses() == ["successful"] * 25
     assert {e["token"] for e in apns.entries(outcome="accepted")} == set(tokens(25))
@@ -58,7 +58,7 @@ def test_the_ids_of_a_slice_are_its_own_range(application, apns):
 
 def test_apple_gets_what_its_documentation_asks_for(application, apns):
     make_subscription(application, token="ab" * 32)
-    order, batch_ids = sliced(application, data={"order": {"id": 7}}, options={"badge": 3, "sound": "default"})
+    _, batch_ids = sliced(application, data={"order": {"id": 7}}, options={"badge": 3, "sound": "default"})
     run_all(batch_ids)
     (entry,) = apns.entries()
     message = Message.objects.get()
@@ -310,7 +310,7 @@ def test_each_recipient_gets_their_own_words(application, apns):
     for n, name in enumerate(["민수", "Ada", None]):
         user = make_user(application, f"u-{n}", **({"name": name} if name else {}))
         make_subscription(application, token=f"{n:064x}", user=user)
-    order, batch_ids = sliced(
+    _, batch_ids = sliced(
         application,
         title="Hello {{ name | default('friend') }}",
         body="Order {{ order }}",

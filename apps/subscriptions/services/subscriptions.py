@@ -132,7 +132,7 @@ def _insert_unless_exists(row: Subscription, *, status: int | None, setter: Sett
     columns = ", ".join(f'"{field.column}"' for field in fields)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO subscriptions_subscription ({columns}) VALUES ({', '.join(['%s'] * len(fields))})"  # noqa: S608
+            f"INSERT INTO subscriptions_subscription ({columns}) VALUES ({', '.join(['%s'] * len(fields))})"
             " ON CONFLICT (application_id, type, token_digest) DO NOTHING",
             [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields],
         )
