@@ -182,7 +182,6 @@ class Journal:
     accepted: Counter[str] = field(default_factory=Counter)
     """By message id: how often a provider took it."""
     refused: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
     arrived_at: dict[str, float] = field(default_factory=dict)
     """By message id: when it was first at a provider, epoch seconds."""
     lost: int = 0
@@ -214,7 +213,6 @@ class Journal:
             self.accepted[message_id] += 1
         else:
             self.refused[message_id] += 1
-            self.reasons[entry["reason"]] += 1
         at = entry["received_at"]
         self.arrived_at[message_id] = min(at, self.arrived_at.get(message_id, at))
 
