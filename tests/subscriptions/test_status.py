@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from rest_framework_simplejwt.tokens import AccessToken
+
 from apps.subscriptions.models import Subscription, SubscriptionEvent
 from apps.subscriptions.status import RULES, STICKY, Setter
+from apps.tenants.models import Membership, Operator, Role
+from tests.conftest import ApiClient
 
 pytestmark = pytest.mark.django_db
 
@@ -120,3 +124,15 @@ def test_a_device_cannot_walk_around_a_no_by_moving_the_token_to_a_new_subscript
     other = make_device()
     data = other.patch(token=device.token, enabled=True).json()["data"]
     assert (data["subscription_status"], data["status_source"]) == (-31, "api")
+
+
+@pytest.mark.parametrize(("role", "code"), [(Role.SUPPORT, 200), (Role.ANALYST, 403)])
+def test_an_operator_says_no_by_role_and_the_event_says_it_was_an_operator(application, device, role, code):
+    operator = Operator.objects.create_user("ann@example.com", "a long password")
+    Membership.objects.create(operator=operator, application=application, role=role)
+    console = ApiClient(str(AccessToken.for_user(operator)), **{"X-Application-Id": str(application.pk)})
+    answer = console.patch(f"subscriptions/{device.id}", {"subscription_status": -31})
+    assert answer.status_code == code
+    if code == 200:
+        assert answer.json()["data"]["status_source"] == last_event(device.id).source == "operator"
+        assert device.patch(enabled=True).json()["data"]["subscription_status"] == -31
