@@ -6,12 +6,15 @@ import base64
 import binascii
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.defaults import bad_request as default_bad_request
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions, serializers, status
 from rest_framework.pagination import BasePagination
@@ -26,6 +29,11 @@ log = logging.getLogger(__name__)
 
 
 # --- Errors ------------------------------------------------------------------------------------------------------
+
+
+PROBLEMS_MAX = 100
+"""Problems that one answer names: a body of megabytes may hold a million."""
+PROBLEM_CHARS_MAX = 500
 
 
 def flatten_errors(errors: Any, path: str = "") -> Iterator[FieldProblem]:
@@ -44,7 +52,7 @@ def flatten_errors(errors: Any, path: str = "") -> Iterator[FieldProblem]:
             nested = isinstance(value, Mapping | list | tuple)
             yield from flatten_errors(value, f"{path}[{index}]" if nested else path)
     else:
-        yield FieldProblem(path, str(errors))
+        yield FieldProblem(path[:PROBLEM_CHARS_MAX], str(errors)[:PROBLEM_CHARS_MAX])
 
 
 _CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHENTICATED", 403: "FORBIDDEN", 404: "NOT_FOUND"}
@@ -84,14 +92,22 @@ def _drf_error_body(exc: exceptions.APIException) -> dict[str, Any]:
     if isinstance(exc, exceptions.ParseError):
         return error_body("MALFORMED_JSON", str(exc.detail))
     if isinstance(exc, exceptions.ValidationError):
-        problems = list(flatten_errors(exc.detail))
+        problems = list(islice(flatten_errors(exc.detail), PROBLEMS_MAX))
         return error_body(code, "The input is not valid.", problems)
     return error_body(code, str(exc.detail))
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    """Django's 404 for paths under the API, where there is no page to show."""
+    """Django's 404 for paths under the API, where there is no page to show, and no form to protect."""
     return JsonResponse(error_body("NOT_FOUND", "There is no such address."), status=404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 400, such as for a `Host` that is not ours: in the envelope under the API."""
+    if request.path.startswith("/api/"):
+        return JsonResponse(error_body("BAD_REQUEST", "The request is not valid."), status=400)
+    return default_bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
@@ -111,14 +127,54 @@ class SignalResponse(Response):
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields it does not know: a misspelt name must not be ignored in silence."""
+    """Refuses fields it does not know, for a misspelt name must not be ignored in silence, and values of another type.
+
+    Rest framework would take 5 for `"5"`, `"yes"` for true, and 5 for a UUID; and it would check each of a million
+    elements before it says that a list is too long.
+    """
+
+    from_text: ClassVar[bool] = False
+    """For query parameters, where numbers come as text."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             unknown = [name for name in data if name not in self.fields]
             if unknown:
-                raise serializers.ValidationError({str(name)[:200]: ["There is no such field."] for name in unknown})
+                raise serializers.ValidationError(
+                    {str(name)[:200]: ["There is no such field."] for name in unknown[:PROBLEMS_MAX]}
+                )
+            if not self.from_text:
+                wrong = {n: p for n, value in data.items() if (p := _type_problem(self.fields[n], value))}
+                if wrong:
+                    raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)
+
+
+_JSON_TYPES: tuple[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str], ...] = (
+    (serializers.CharField, str, "Must be text."),
+    (serializers.DateTimeField, str, "Must be text: a time in ISO 8601."),
+    (serializers.UUIDField, str, "Must be text: a UUID."),
+    (serializers.ChoiceField, str, "Must be text."),
+    (serializers.BooleanField, bool, "Must be true or false."),
+    (serializers.IntegerField, int, "Must be a whole number."),
+)
+
+
+def _type_problem(field: Any, value: Any) -> list[str] | dict[int, Any] | None:
+    """What is wrong with the JSON type of a value, in the form of rest framework's errors. Null is the field's matter."""
+    if value is None:
+        return None
+    if isinstance(field, serializers.ListField):
+        if not isinstance(value, list):
+            return ["Must be a list."]
+        if field.max_length is not None and len(value) > field.max_length:
+            return [f"Must have at most {field.max_length} elements."]
+        return {n: p for n, element in enumerate(value) if (p := _type_problem(field.child, element))} or None
+    for kind, json_type, problem in _JSON_TYPES:
+        if isinstance(field, kind):
+            is_right = isinstance(value, json_type) and (json_type is bool or not isinstance(value, bool))
+            return None if is_right else [problem]
+    return None
 
 
 def validated(serializer_class: type[serializers.Serializer[Any]], data: Any, **kwargs: Any) -> dict[str, Any]:
@@ -147,7 +203,7 @@ class CursorPagination(BasePagination):
 
     def _limit(self, request: Request) -> int:
         text = request.query_params.get("limit", str(self.default_limit))
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= self.max_limit:
+        if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= self.max_limit:
             raise ValidationFailed.of("limit", f"must be a whole number from 1 to {self.max_limit}")
         return int(text)
 

@@ -127,7 +127,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "automata_signal.request_logs.RequestLogMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
 ]
 
@@ -336,7 +336,14 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
-    "ENUM_NAME_OVERRIDES": {"SubscriptionTypeEnum": "apps.subscriptions.models.SubscriptionType"},
+    "ENUM_NAME_OVERRIDES": {
+        "SubscriptionTypeEnum": "apps.subscriptions.models.SubscriptionType",
+        "CampaignStatusEnum": "apps.campaigns.models.CampaignStatus",
+        "MessageStatusEnum": "apps.messaging.models.MessageStatus",
+        "KeyKindEnum": "apps.tenants.models.KeyKind",
+        "ReceiptStatusEnum": "apps.messaging.api.receipts.RECEIPT_STATUSES",
+        "ReceiptTypeEnum": "apps.messaging.api.receipts.RECEIPT_TYPES",
+    },
 }
 
 # --- Console -----------------------------------------------------------------------------------------------------

@@ -29,4 +29,5 @@ urlpatterns = [
     re_path(r"^api/", api.not_found),
 ]
 
+handler400 = "automata_signal.api.bad_request"
 handler500 = "automata_signal.api.server_error"

@@ -9,6 +9,7 @@ from apps.messaging import dispatch
 from apps.messaging.models import DispatchBatch, Message
 from apps.subscriptions.models import AppUser, Subscription
 from apps.tenants.services import key_create
+from automata_signal.celery import app as celery_app
 from tests.conftest import ApiClient
 from tests.factories import make_messages, make_subscription, make_user
 
@@ -289,13 +290,16 @@ def test_a_key_without_the_scope_cannot_send(application, user):
     assert send(ApiClient(key.plaintext), expect=403)["error"]["code"] == "FORBIDDEN"
 
 
-def test_without_redis_a_message_is_accepted_and_waits(
-    server, user, settings, monkeypatch, django_capture_on_commit_callbacks
-):
-    from automata_signal.celery import app
+@pytest.fixture
+def no_broker(monkeypatch):
+    """Celery with a broker that does not answer, and connections of its own for it."""
+    monkeypatch.setattr(celery_app.conf, "broker_url", "redis://127.0.0.1:1/0")
+    celery_app._after_fork()  # forget the open connections
+    yield
+    celery_app._after_fork()
 
-    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
-    app.pool.force_close_all()
+
+def test_without_redis_a_message_is_accepted_and_waits(server, user, no_broker, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         send(server)
     assert Message.objects.filter(status="pending").count() == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from rest_framework_simplejwt.tokens import AccessToken
 
 from apps.subscriptions.models import Subscription, SubscriptionEvent

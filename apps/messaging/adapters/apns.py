@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from apps.messaging.adapters import push_content
-from apps.messaging.adapters.base import Content, ContentError, CredentialError, Delivery, Endpoint, Outcome, Result
+from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
 from apps.messaging.adapters.http2 import Answer, Request
-from apps.messaging.adapters.push_sender import PushSender, Sent, unanswered, unsent
+from apps.messaging.adapters.push_sender import Again, PushSender, Tag
 from apps.messaging.adapters.reasons import MINUTE_S, apns_verdict
 
 __all__ = ["ApnsAdapter", "ProviderToken"]
@@ -171,7 +171,6 @@ class ApnsSender(PushSender):
         self._credential = credential
         self._token = ProviderToken(credential)
         self._authorization = b""
-        self._expiration: list[bytes] = []
         self._encoded: dict[int, _Encoded] = {}
         self._address_by_test_type: dict[int, str] = {}
         if credential.environment in ("production", "both"):
@@ -179,33 +178,24 @@ class ApnsSender(PushSender):
         if credential.environment in ("sandbox", "both") and endpoint.sandbox_url:
             self._address_by_test_type |= dict.fromkeys((1, 2), f"{endpoint.sandbox_url}/3/device/")
 
-    def _begin(self, expires_at: float | None) -> None:
-        self._expiration = [] if expires_at is None else [b"apns-expiration: %d" % max(0, int(expires_at))]
+    def _review(self) -> None:
+        self._authorization = self._token.authorization()
         self._encoded.clear()
 
-    def _request(self, delivery: Delivery, before: Sent | None) -> Request[Sent | Result] | Answer[Sent | Result]:
-        address = self._address_by_test_type.get(delivery.test_type)
+    def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
+        message_uuid, token, content, test_type = delivery
+        address = self._address_by_test_type.get(test_type)
         if address is None:
-            return unsent(Result(delivery.message_id, Outcome.CREDENTIAL, "EnvironmentNotServed"))
-        token = delivery.address
+            return Result(message_uuid, Outcome.CREDENTIAL, "EnvironmentNotServed")
         if not (token.isalnum() and token.isascii()):
-            return unsent(_refused(delivery, 400, "BadDeviceToken", http_status=0))
-        authorization = self._token.authorization()
-        if authorization is not self._authorization:
-            self._authorization = authorization
-            self._encoded.clear()
-        encoded = self._encoded.get(id(delivery.content))
-        if encoded is None:
-            try:
-                encoded = self._encode(delivery.content)
-            except ContentError as error:
-                return unsent(Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {error.field}"))
-        message_id = str(delivery.message_id).encode()
+            return _refused(delivery, 400, "BadDeviceToken", http_status=0)
+        encoded = self._encoded.get(id(content)) or self._encode(content)
+        message_id = str(message_uuid).encode()
         headers = [*encoded.headers, b"apns-id: " + message_id]
         if not encoded.has_collapse_id:
             headers.append(b"apns-collapse-id: " + message_id)
-        sent = Sent(delivery, authorization, before is not None)
-        return Request(sent, address + token, headers, encoded.head + message_id + encoded.tail, before is not None)
+        is_fresh = type(tag) is Again and tag.on_new_connection
+        return Request(tag, address + token, headers, encoded.head + message_id + encoded.tail, is_fresh)
 
     def _encode(self, content: Content) -> _Encoded:
         body, options = _encode(content)
@@ -215,8 +205,9 @@ class ApnsSender(PushSender):
             b"apns-topic: " + self._credential.bundle_id.encode(),
             b"apns-push-type: background" if options.silent else b"apns-push-type: alert",
             b"apns-priority: 5" if options.silent or options.priority == "normal" else b"apns-priority: 10",
-            *self._expiration,
         ]
+        if self._expires_at is not None:
+            headers.append(b"apns-expiration: %d" % max(0, int(self._expires_at)))
         if options.collapse_key:
             headers.append(b"apns-collapse-id: " + options.collapse_key.encode())
         if len(self._encoded) >= _ENCODED_MAX:
@@ -225,21 +216,20 @@ class ApnsSender(PushSender):
         self._encoded[id(content)] = encoded
         return encoded
 
-    def _result(self, sent: Sent, answer: Answer[Sent | Result]) -> Result | None:
-        delivery = sent.delivery
+    def _parse(self, delivery: Delivery, answer: Answer[Tag]) -> Result | Again:
         if answer.status == 200:
             return Result(delivery.message_id, Outcome.ACCEPTED, "", 200)
-        if answer.failure is not None:
-            return unanswered(delivery, answer)
         reason, gone_at = _read_refusal(answer.body)
         retry_after_s = answer.retry_after_s
-        if answer.status == 403 and not sent.is_again:
-            if reason == "ExpiredProviderToken" and self._token.renewed_after_expiry(sent.authorization):
-                return None
+        if answer.status == 403 and type(answer.request.tag) is not Again:
+            if reason == "ExpiredProviderToken" and self._token.renewed_after_expiry(answer.request.headers[0]):
+                self._review_at = 0.0
+                return Again(delivery)
             if reason == "UnrelatedKeyIdInToken":
-                return None
+                return Again(delivery, on_new_connection=True)
         if reason == "TooManyProviderTokenUpdates":
             retry_after_s = self._token.step_back()
+            self._review_at = 0.0
         return _refused(delivery, answer.status, reason, retry_after_s=retry_after_s, gone_at=gone_at)
 
 

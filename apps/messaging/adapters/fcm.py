@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from apps.messaging.adapters import push_content
-from apps.messaging.adapters.base import Content, ContentError, CredentialError, Delivery, Endpoint, Outcome, Result
-from apps.messaging.adapters.fcm_token import AccessTokens, NoAccessToken
+from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
+from apps.messaging.adapters.fcm_token import AccessTokens
 from apps.messaging.adapters.http2 import Answer, Request
-from apps.messaging.adapters.push_sender import PushSender, Sent, unanswered, unsent
+from apps.messaging.adapters.push_sender import Again, PushSender, Tag
 from apps.messaging.adapters.reasons import TOKEN_INVALID, fcm_verdict
 
 __all__ = ["FcmAdapter"]
@@ -121,58 +121,42 @@ class FcmSender(PushSender):
         self._target = target
         self._opening = _OPENING + orjson.dumps(target) + b":"
         self._headers: list[bytes] = [b""]
-        self._expires_at: float | None = None
         self._encoded: dict[int, _Encoded] = {}
-        self._encoded_at = 0.0
 
-    def _begin(self, expires_at: float | None) -> None:
-        self._expires_at = expires_at
-        self._encoded.clear()
-
-    def _request(self, delivery: Delivery, before: Sent | None) -> Request[Sent | Result] | Answer[Sent | Result]:
-        try:
-            authorization = self._tokens.authorization()
-            encoded = self._encode(delivery.content)
-            address = orjson.dumps(delivery.address)
-        except NoAccessToken as problem:
-            return unsent(Result(delivery.message_id, problem.outcome, problem.reason))
-        except ContentError as error:
-            return unsent(Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {error.field}"))
-        except TypeError:  # an address that is no Unicode
-            return unsent(_refused(delivery, 400, TOKEN_INVALID, http_status=0))
+    def _review(self) -> None:
+        authorization = self._tokens.authorization()
         if authorization is not self._headers[0]:
             self._headers = [authorization, b"content-type: application/json"]
-        message_id = str(delivery.message_id).encode()
-        body = self._opening + address + message_id.join(encoded.parts)
-        return Request(Sent(delivery, authorization, before is not None), self._url, self._headers, body)
+        self._encoded.clear()  # the lifetime in it is in seconds from now
+
+    def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
+        message_uuid, address, content, _ = delivery
+        encoded = self._encoded.get(id(content)) or self._encode(content)
+        try:
+            target = orjson.dumps(address)
+        except TypeError:  # an address that is no Unicode
+            return _refused(delivery, 400, TOKEN_INVALID, http_status=0)
+        body = self._opening + target + str(message_uuid).encode().join(encoded.parts)
+        return Request(tag, self._url, self._headers, body)
 
     def _encode(self, content: Content) -> _Encoded:
-        """The encoded content, from before if it may be: a lifetime in seconds is right for one second."""
         ttl_s = None
         if self._expires_at is not None:
-            now = time.time()
-            if now - self._encoded_at >= 1:
-                self._encoded.clear()
-                self._encoded_at = now
-            ttl_s = min(TTL_S_MAX, max(0, int(self._expires_at - now)))
-        encoded = self._encoded.get(id(content))
-        if encoded is None:
-            if len(self._encoded) >= _ENCODED_MAX:
-                self._encoded.clear()
-            body = _encode(content, self._target, ttl_s=ttl_s)
-            encoded = self._encoded[id(content)] = _Encoded(content, body.split(_MESSAGE_ID.encode()))
+            ttl_s = min(TTL_S_MAX, max(0, int(self._expires_at - time.time())))
+        body = _encode(content, self._target, ttl_s=ttl_s)
+        if len(self._encoded) >= _ENCODED_MAX:
+            self._encoded.clear()
+        encoded = self._encoded[id(content)] = _Encoded(content, body.split(_MESSAGE_ID.encode()))
         return encoded
 
-    def _result(self, sent: Sent, answer: Answer[Sent | Result]) -> Result | None:
-        delivery = sent.delivery
+    def _parse(self, delivery: Delivery, answer: Answer[Tag]) -> Result | Again:
         if answer.status == 200:
-            return Result(delivery.message_id, Outcome.ACCEPTED, "", 200, provider_message_id=_read_name(answer.body))
-        if answer.failure is not None:
-            return unanswered(delivery, answer)
+            return Result(delivery.message_id, Outcome.ACCEPTED, "", 200, None, None, None, _read_name(answer.body))
         reason = _read_refusal(answer.status, answer.body)
-        if answer.status == 401 and reason in ("UNAUTHENTICATED", "") and not sent.is_again:
-            self._tokens.discard(sent.authorization)
-            return None
+        if answer.status == 401 and reason in ("UNAUTHENTICATED", "") and type(answer.request.tag) is not Again:
+            self._tokens.discard(answer.request.headers[0])
+            self._review_at = 0.0
+            return Again(delivery)
         return _refused(delivery, answer.status, reason, retry_after_s=answer.retry_after_s)
 
 

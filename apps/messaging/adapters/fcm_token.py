@@ -17,8 +17,9 @@ import requests
 
 from apps.messaging.adapters.base import Outcome
 from apps.messaging.adapters.http2 import ca_bundle
+from apps.messaging.adapters.push_sender import NoAuthorization
 
-__all__ = ["AccessTokens", "NoAccessToken"]
+__all__ = ["AccessTokens"]
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +29,6 @@ RENEW_BEFORE_END_S = 300.0
 FAILURE_HELD_S = 5.0
 """After a failure, the endpoint is left alone this long."""
 TIMEOUT_S = 10.0
-
-
-class NoAccessToken(Exception):
-    """No token is to be had. `outcome` is TRANSIENT (endpoint down) or CREDENTIAL (refused)."""
-
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
-        self.reason = reason
 
 
 class _Token(NamedTuple):
@@ -62,11 +54,11 @@ class AccessTokens:
         self._request = functools.partial(google.auth.transport.requests.Request(session), timeout=TIMEOUT_S)
         self._fetching = threading.Lock()
         self._token: _Token | None = None
-        self._failure: NoAccessToken | None = None
+        self._failure: NoAuthorization | None = None
         self._try_again_at = 0.0
 
     def authorization(self) -> bytes:
-        """The header. Waits for the network only when there is no token that is good; raises `NoAccessToken`."""
+        """The header. Waits for the network only when there is no token that is good; raises `NoAuthorization`."""
         token, now = self._token, time.monotonic()
         if token is None or now >= token.ends_at:
             return self._fetch().header
@@ -84,7 +76,7 @@ class AccessTokens:
     def _renew_quietly(self) -> None:
         try:
             self._fetch(ahead=True)
-        except NoAccessToken as failure:
+        except NoAuthorization as failure:
             log.warning("the FCM access token could not be renewed yet: %s", failure.reason)
 
     def _fetch(self, *, ahead: bool = False) -> _Token:
@@ -108,10 +100,10 @@ class AccessTokens:
             return self._token
 
 
-def _failure(error: google.auth.exceptions.GoogleAuthError) -> NoAccessToken:
+def _failure(error: google.auth.exceptions.GoogleAuthError) -> NoAuthorization:
     """A refusal by the endpoint is the credential's fault; anything else may pass."""
     if isinstance(error, google.auth.exceptions.RefreshError) and not error.retryable:
         refusal = error.args[1] if len(error.args) > 1 else None
         if isinstance(refusal, Mapping) and isinstance(refusal.get("error"), str):
-            return NoAccessToken(Outcome.CREDENTIAL, refusal["error"])
-    return NoAccessToken(Outcome.TRANSIENT, "no_access_token")
+            return NoAuthorization(Outcome.CREDENTIAL, refusal["error"])
+    return NoAuthorization(Outcome.TRANSIENT, "no_access_token")

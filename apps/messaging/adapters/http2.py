@@ -42,6 +42,8 @@ IDLE_S = 0.02
 """How long to wait for the network before a source that had nothing is asked again."""
 LOOK_S = 0.25
 """How often all streams are looked at. After a GOAWAY, libcurl 8.23 does not tell some of the refused ones so."""
+AWAY_S = 0.5
+"""Time the caller took between two answers counts against no request's time-out, if it was longer than this."""
 ANSWER_BYTES_MAX = 1 << 20
 """A provider's answer is a few hundred bytes; more is not one."""
 BODY_READ_BYTES = 16 * 1024
@@ -73,21 +75,21 @@ class Failure(enum.Enum):
 
 
 class Request(NamedTuple, Generic[Tag]):
-    """One POST. `tag` comes back with the answer."""
+    """One POST. `tag` is the caller's own."""
 
     tag: Tag
     url: str
     headers: Sequence[bytes]
     """`name: value` lines. Give the same object again where they are the same: setting them costs 3 µs."""
     body: bytes
-    fresh: bool = False
+    is_fresh: bool = False
     """Send it on a new connection."""
 
 
 class Answer(NamedTuple, Generic[Tag]):
     """What came of one request: a status, or 0 and a failure."""
 
-    tag: Tag
+    request: Request[Tag]
     status: int
     retry_after_s: float | None
     """The Retry-After header in seconds; None without one, or with status 200."""
@@ -97,48 +99,74 @@ class Answer(NamedTuple, Generic[Tag]):
     """libcurl's name of the failure, for example `operation_timedout` or `couldnt_resolve_host`."""
 
 
-class _Stream(pycurl.Curl):
-    """One reusable easy handle with what belongs to the request it carries."""
+_NOTHING: Request[None] = Request(None, "", (), b"")
+
+
+class _Stream:
+    """One reusable easy handle, with the request it carries. (No subclass: attributes of `Curl` are slow.)"""
+
+    __slots__ = (
+        "chunks",
+        "client",
+        "easy",
+        "getinfo",
+        "headers",
+        "is_fresh",
+        "offset",
+        "request",
+        "setopt",
+        "size",
+        "timeout_s",
+        "url",
+    )
 
     def __init__(self, client: Http2Client) -> None:
-        super().__init__()
         self.client = client
-        self.tag: Any = None
-        self.body = b""
-        self.rest = b""
-        self.written = False
-        """Whether libcurl took the body, or a part of it, to write it."""
+        self.easy = pycurl.Curl()
+        self.setopt, self.getinfo = self.easy.setopt, self.easy.getinfo
+        self.request: Request[Any] = _NOTHING
+        self.offset = 0
+        """How much of the body libcurl has taken to write it: above 0, the request may arrive."""
         self.chunks: list[bytes] = []
         self.url = ""
         self.headers: Sequence[bytes] = ()
-        self.fresh = False
+        self.size = -1
+        self.is_fresh = False
         for option, value in client.options:
             self.setopt(option, value)
+        self.set_timeout(client.timeout_s)
         self.setopt(pycurl.READFUNCTION, self.read)
         self.setopt(pycurl.SEEKFUNCTION, self.rewind)
         self.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
 
     def load(self, request: Request[Any]) -> None:
         """Make this handle carry `request`; only what changed is set."""
-        self.tag = request.tag
-        self.body = self.rest = body = request.body
-        self.written = False
-        if request.url != self.url:
-            self.url = request.url
-            self.setopt(pycurl.URL, request.url)
-        if request.headers is not self.headers:
-            self.headers = request.headers
-            self.setopt(pycurl.HTTPHEADER, request.headers)
-        if request.fresh is not self.fresh:
-            self.fresh = request.fresh
-            self.setopt(pycurl.FRESH_CONNECT, request.fresh)
-        self.setopt(pycurl.POSTFIELDSIZE, len(body))
+        self.request = request
+        self.offset = 0
+        _, url, headers, body, is_fresh = request
+        if url != self.url:
+            self.url = url
+            self.setopt(pycurl.URL, url)
+        if headers is not self.headers:
+            self.headers = headers
+            self.setopt(pycurl.HTTPHEADER, headers)
+        if len(body) != self.size:
+            self.size = len(body)
+            self.setopt(pycurl.POSTFIELDSIZE, self.size)
+        if is_fresh is not self.is_fresh:
+            self.is_fresh = is_fresh
+            self.setopt(pycurl.FRESH_CONNECT, is_fresh)
+        if self.timeout_s != self.client.timeout_s:
+            self.set_timeout(self.client.timeout_s)
+
+    def set_timeout(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
 
     def read(self, size: int) -> bytes:
         """The next part of the body; libcurl calls this to write it."""
-        self.written = True
-        part = self.rest[:size]
-        self.rest = self.rest[size:]
+        part = self.request.body[self.offset : self.offset + size]
+        self.offset += len(part)
         return part
 
     def rewind(self, offset: int, origin: int) -> int:
@@ -149,7 +177,7 @@ class _Stream(pycurl.Curl):
         """
         if not self.client.connections_live():
             return pycurl.SEEKFUNC_FAIL
-        self.rest, self.written = self.body, False
+        self.offset = 0
         return pycurl.SEEKFUNC_OK
 
     def take(self) -> bytes:
@@ -163,15 +191,15 @@ class _Stream(pycurl.Curl):
     def answered(self) -> Answer[Any]:
         status: int = self.getinfo(pycurl.RESPONSE_CODE)
         if status == 200:
-            return Answer(self.tag, 200, None, self.take())
-        return Answer(self.tag, status, self.getinfo(pycurl.RETRY_AFTER) or None, self.take())
+            return Answer(self.request, 200, None, self.take())
+        return Answer(self.request, status, self.getinfo(pycurl.RETRY_AFTER) or None, self.take())
 
     def failed(self, code: int) -> Answer[Any]:
         body = self.take()
         if self.getinfo(pycurl.RESPONSE_CODE) == 200:
-            return Answer(self.tag, 200, None, body)  # accepted, though the end of the answer is missing
-        failure = Failure.UNKNOWN if self.written else Failure.NOT_SENT
-        return Answer(self.tag, 0, None, b"", failure, _ERROR_NAMES.get(code, f"curl_{code}"))
+            return Answer(self.request, 200, None, body)  # accepted, though the end of the answer is missing
+        failure = Failure.UNKNOWN if self.offset else Failure.NOT_SENT
+        return Answer(self.request, 0, None, b"", failure, _ERROR_NAMES.get(code, f"curl_{code}"))
 
 
 class Http2Client:
@@ -189,7 +217,6 @@ class Http2Client:
             (pycurl.PIPEWAIT, 1),
             (pycurl.POST, 1),
             (pycurl.DNS_CACHE_TIMEOUT, 0),  # Apple: an uncached lookup for each connection
-            (pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000))),
             (pycurl.NOSIGNAL, 1),
             (pycurl.MAXFILESIZE, ANSWER_BYTES_MAX),
             (pycurl.UPLOAD_BUFFERSIZE, BODY_READ_BYTES),
@@ -211,7 +238,9 @@ class Http2Client:
         """When libcurl wants to be called, in `time.monotonic` seconds."""
         self._look_at = 0.0
         """When all streams are looked at, in `time.monotonic` seconds."""
-        self._all: list[_Stream] = []
+        self._ran_at = 0.0
+        """When libcurl last ran, in `time.monotonic` seconds."""
+        self._streams: dict[pycurl.Curl, _Stream] = {}
         self._free: list[_Stream] = []
 
     # --- Life ---------------------------------------------------------------------------------------------------
@@ -233,8 +262,8 @@ class Http2Client:
         multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._poll = select.poll()
         self._wake_at = math.inf
-        self._all = [_Stream(self) for _ in range(self.connections * self.streams)]
-        self._free = list(self._all)
+        self._free = [_Stream(self) for _ in range(self.connections * self.streams)]
+        self._streams = {stream.easy: stream for stream in self._free}
         return multi
 
     def _forget_parent(self) -> None:
@@ -253,15 +282,15 @@ class Http2Client:
         if self._owner != os.getpid():
             self._forget_parent()
         for stream in self._in_flight():
-            self._multi.remove_handle(stream)
-        for stream in self._all:
-            stream.close()
+            self._multi.remove_handle(stream.easy)
+        for stream in self._streams.values():
+            stream.easy.close()
         self._multi.close()
         self._multi = None
-        self._all, self._free = [], []
+        self._streams, self._free = {}, []
 
     def _in_flight(self) -> list[_Stream]:
-        return list(set(self._all).difference(self._free))
+        return list(set(self._streams.values()).difference(self._free))
 
     # --- The exchange -------------------------------------------------------------------------------------------
 
@@ -277,11 +306,12 @@ class Http2Client:
         if self._busy:
             raise RuntimeError("an Http2Client does one exchange at a time")
         self._busy = True
-        free, source = self._free, iter(requests)
+        self._ran_at = time.monotonic()
+        free, streams, source = self._free, self._streams, iter(requests)
         more, error = True, None
         seen_failures: set[str] = set()
         try:
-            while more or len(free) < len(self._all):
+            while more or len(free) < len(streams):
                 idle = False
                 while more and free:
                     try:
@@ -294,32 +324,33 @@ class Http2Client:
                         if type(request) is Request:
                             stream = free.pop()
                             stream.load(request)
-                            multi.add_handle(stream)
+                            multi.add_handle(stream.easy)
                         elif request is None:
                             idle = True
                             break
                         else:
                             yield cast("Answer[Tag]", request)
-                if idle or len(free) < len(self._all):
+                if idle or len(free) < len(streams):
                     self._run(multi, IDLE_S if idle else 1.0)
                 if self._cold and self._warm_at is None:
                     self._hold_back(multi)
                 waiting = 1
                 while waiting:
                     waiting, done, lost = multi.info_read(self.streams)
-                    for stream in cast("list[_Stream]", done):
+                    for easy in done:
+                        stream = streams[easy]
                         answer = stream.answered()
                         if self._warm_at is not None:
                             self._cold.discard(stream.getinfo(pycurl.ACTIVESOCKET))
-                        multi.remove_handle(stream)
+                        multi.remove_handle(easy)
                         free.append(stream)
                         yield answer
-                    for handle, code, text in lost:
-                        stream = cast("_Stream", handle)
+                    for easy, code, text in lost:
+                        stream = streams[easy]
                         answer = stream.failed(code)
-                        if code == pycurl.E_OPERATION_TIMEDOUT and stream.written:
+                        if code == pycurl.E_OPERATION_TIMEDOUT and stream.offset:
                             self._drop_if_silent(stream)
-                        multi.remove_handle(stream)
+                        multi.remove_handle(easy)
                         free.append(stream)
                         if answer.failure is not None and answer.reason not in seen_failures:
                             seen_failures.add(answer.reason)
@@ -332,13 +363,15 @@ class Http2Client:
         finally:
             self._busy = False
             for stream in self._in_flight():
-                multi.remove_handle(stream)
+                multi.remove_handle(stream.easy)
                 stream.take()
                 free.append(stream)
 
     def _run(self, multi: pycurl.CurlMulti, wait_s: float) -> None:
         """Wait for the network, at most `wait_s`, and let libcurl do what is due."""
         now = time.monotonic()
+        if now - self._ran_at > AWAY_S:
+            self._make_up_for(now - self._ran_at)
         until = min(now + wait_s, self._look_at, self._wake_at)
         for fd, events in self._poll.poll(max(0.0, (until - now) * 1000)):
             ready = (pycurl.CSELECT_IN if events & _CAN_READ else 0) | (
@@ -352,6 +385,12 @@ class Http2Client:
         if self._look_at <= now:
             self._look_at = now + LOOK_S
             multi.perform()
+        self._ran_at = time.monotonic()
+
+    def _make_up_for(self, away_s: float) -> None:
+        """The caller was busy elsewhere: answers that came meanwhile must be read before time-outs are looked at."""
+        for stream in self._in_flight():
+            stream.set_timeout(stream.timeout_s + away_s)
 
     # --- Cold connections ---------------------------------------------------------------------------------------
     #

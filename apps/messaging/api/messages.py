@@ -99,6 +99,7 @@ class MessageOutput(serializers.ModelSerializer[Message]):
     template = TemplateReference(source="dispatch.template_version", allow_null=True)
     priority = serializers.CharField(source="dispatch.priority")
     content = serializers.SerializerMethodField()
+    error_details = serializers.JSONField(read_only=True)
 
     class Meta:
         model = Message
@@ -113,6 +114,8 @@ class MessageOutput(serializers.ModelSerializer[Message]):
 
 
 class MessageEventOutput(serializers.ModelSerializer[MessageEvent]):
+    metadata = serializers.JSONField(read_only=True)
+
     class Meta:
         model = MessageEvent
         fields = ("id", "event_type", "occurred_at", "metadata")
@@ -138,7 +141,7 @@ class MessagesView(SignalView):
 
     @extend_schema(
         operation_id="messages_list",
-        tags=["Messages"],
+        tags=["messages"],
         parameters=[*FILTERS, *PAGE_PARAMETERS],
         responses=MessageOutput(many=True),
     )
@@ -149,7 +152,7 @@ class MessagesView(SignalView):
 
     @extend_schema(
         operation_id="messages_send",
-        tags=["Messages"],
+        tags=["messages"],
         parameters=[IDEMPOTENCY_PARAMETER],
         request=MessagesInput,
         responses={202: MessagesAccepted},
@@ -175,7 +178,7 @@ class MessagesView(SignalView):
 class MessageView(SignalView):
     scopes = {"GET": "messages:read"}
 
-    @extend_schema(operation_id="messages_read", tags=["Messages"], responses=MessageOutput)
+    @extend_schema(operation_id="messages_read", tags=["messages"], responses=MessageOutput)
     def get(self, request: Request, message_id: UUID) -> Response:
         return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)
 
@@ -183,7 +186,7 @@ class MessageView(SignalView):
 class MessageEventsView(SignalView):
     scopes = {"GET": "messages:read"}
 
-    @extend_schema(operation_id="messages_events", tags=["Messages"], responses=MessageEventOutput(many=True))
+    @extend_schema(operation_id="messages_events", tags=["messages"], responses=MessageEventOutput(many=True))
     def get(self, request: Request, message_id: UUID) -> Response:
         message = selectors.message_get(self.application, message_id)
         return Response(MessageEventOutput(selectors.message_events(message), many=True).data)
@@ -192,7 +195,7 @@ class MessageEventsView(SignalView):
 class MessageCancelView(SignalView):
     scopes = {"POST": "messages:send"}
 
-    @extend_schema(operation_id="messages_cancel", tags=["Messages"], request=None, responses={200: MessageOutput})
+    @extend_schema(operation_id="messages_cancel", tags=["messages"], request=None, responses={200: MessageOutput})
     def post(self, request: Request, message_id: UUID) -> Response:
         services.message_cancel(application=self.application, message_id=message_id)
         return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)

@@ -20,6 +20,7 @@ from automata_signal.errors import ValidationFailed
 
 METADATA_MAX_CHARS = 2_000
 RECEIPT_TYPES = ("received", "converted")
+RECEIPT_STATUSES = ("accepted", "ignored", "rejected")
 
 
 class ReceiptSchema(StrictSerializer):
@@ -48,7 +49,7 @@ class ReceiptsSchema(ReceiptsInput):
 class ReceiptAnswerOutput(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     message_id = serializers.CharField()
-    status = serializers.ChoiceField(choices=["accepted", "ignored", "rejected"])
+    status = serializers.ChoiceField(choices=RECEIPT_STATUSES)
     reason = serializers.CharField(allow_blank=True)
 
 
@@ -65,7 +66,7 @@ class ReceiptsView(SignalView):
     scopes = {"POST": (SDK_SCOPE, "receipts:write")}
 
     @extend_schema(
-        operation_id="receipts_create", tags=["Receipts"], request=ReceiptsSchema, responses={200: ReceiptsOutput}
+        operation_id="receipts_create", tags=["receipts"], request=ReceiptsSchema, responses={200: ReceiptsOutput}
     )
     def post(self, request: Request) -> Response:
         wanted = validated(ReceiptsInput, request.data)

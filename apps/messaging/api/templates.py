@@ -77,7 +77,7 @@ class TemplatesView(SignalView):
 
     @extend_schema(
         operation_id="templates_list",
-        tags=["Templates"],
+        tags=["templates"],
         parameters=PAGE_PARAMETERS,
         responses=TemplateOutput(many=True),
     )
@@ -86,7 +86,7 @@ class TemplatesView(SignalView):
         return self.page(templates, lambda template: TemplateOutput(template).data)
 
     @extend_schema(
-        operation_id="templates_create", tags=["Templates"], request=TemplateInput, responses={201: TemplateOutput}
+        operation_id="templates_create", tags=["templates"], request=TemplateInput, responses={201: TemplateOutput}
     )
     def post(self, request: Request) -> Response:
         fields = validated(TemplateInput, request.data)
@@ -97,13 +97,13 @@ class TemplatesView(SignalView):
 class TemplateView(SignalView):
     scopes = {"GET": "templates:read", "PATCH": "templates:write", "DELETE": "templates:write"}
 
-    @extend_schema(operation_id="templates_read", tags=["Templates"], responses=TemplateOutput)
+    @extend_schema(operation_id="templates_read", tags=["templates"], responses=TemplateOutput)
     def get(self, request: Request, template_id: UUID) -> Response:
         return Response(TemplateOutput(selectors.template_get(self.application, template_id)).data)
 
     @extend_schema(
         operation_id="templates_update",
-        tags=["Templates"],
+        tags=["templates"],
         request=TemplateInput(partial=True),
         responses=TemplateOutput,
     )
@@ -113,7 +113,7 @@ class TemplateView(SignalView):
         template = services.template_update(template=template, changed_by=self.caller.label, changes=changes)
         return Response(TemplateOutput(template).data)
 
-    @extend_schema(operation_id="templates_delete", tags=["Templates"], responses={204: None})
+    @extend_schema(operation_id="templates_delete", tags=["templates"], responses={204: None})
     def delete(self, request: Request, template_id: UUID) -> Response:
         services.template_delete(template=selectors.template_get(self.application, template_id))
         return Response(status=204)
@@ -124,7 +124,7 @@ class TemplateVersionsView(SignalView):
 
     @extend_schema(
         operation_id="templates_versions",
-        tags=["Templates"],
+        tags=["templates"],
         parameters=PAGE_PARAMETERS,
         responses=TemplateVersionOutput(many=True),
     )
@@ -137,7 +137,7 @@ class TemplatePreviewView(SignalView):
     scopes = {"POST": "templates:read"}
 
     @extend_schema(
-        operation_id="templates_preview", tags=["Templates"], request=PreviewInput, responses={200: PreviewOutput}
+        operation_id="templates_preview", tags=["templates"], request=PreviewInput, responses={200: PreviewOutput}
     )
     def post(self, request: Request, template_id: UUID) -> Response:
         template = selectors.template_get(self.application, template_id)
@@ -156,7 +156,7 @@ class DraftPreviewView(SignalView):
 
     @extend_schema(
         operation_id="templates_preview_draft",
-        tags=["Templates"],
+        tags=["templates"],
         request=DraftPreviewInput,
         responses={200: PreviewOutput},
     )

@@ -67,6 +67,8 @@ class TagsInput(StrictSerializer):
 class SubscriptionFilters(StrictSerializer):
     """Query parameters: text, so these fields convert."""
 
+    from_text = True
+
     type = serializers.ChoiceField(SubscriptionType.choices, required=False)
     subscription_status = serializers.IntegerField(min_value=-99, max_value=1, required=False)
     is_subscribed = serializers.BooleanField(required=False, default=None, allow_null=True)

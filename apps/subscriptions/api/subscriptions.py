@@ -36,7 +36,7 @@ from automata_signal.openapi import PAGE_PARAMETERS
 
 READ = ("subscriptions:read", SDK_SCOPE)
 WRITE = ("subscriptions:write", SDK_SCOPE)
-TAG = ["Subscriptions"]
+TAG = ["subscriptions"]
 HANDLE = OpenApiParameter(
     HANDLE_HEADER,
     OpenApiTypes.STR,

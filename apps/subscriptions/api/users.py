@@ -28,7 +28,7 @@ from apps.tenants.views import SignalView
 from automata_signal.api import validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
-TAG = ["Users"]
+TAG = ["users"]
 
 
 class UsersView(SignalView):

@@ -242,6 +242,7 @@ def test_an_expired_token_of_20_minutes_is_renewed_and_the_message_sent_again(pe
     results = list(sender.send(deliveries(150)))
     assert [r.outcome for r in results] == [Outcome.ACCEPTED] * 150
     assert len({r.message_id for r in results}) == 150
+    assert peer.connections == 1
 
 
 def test_an_expired_token_that_is_young_means_a_wrong_clock_and_is_not_renewed(peer, apns):

@@ -57,7 +57,7 @@ def kinds(answers: list[Answer[int]]) -> Counter[int | Failure]:
 
 
 def exactly_once_each(answers: list[Answer[int]], count: int) -> bool:
-    return sorted(answer.tag for answer in answers) == list(range(count))
+    return sorted(answer.request.tag for answer in answers) == list(range(count))
 
 
 def seen_twice(peer: Peer) -> int:
@@ -68,14 +68,14 @@ def test_each_request_gets_its_own_answer(peer, client):
     peer.answer = lambda seen: Reply(201, {"retry-after": "3"}, seen.body)
     answers = list(client().exchange(requests_to(peer, 500)))
     assert exactly_once_each(answers, 500)
-    assert all(a.body == b"%06d" % a.tag and a.status == 201 and a.retry_after_s == 3 for a in answers)
+    assert all(a.body == b"%06d" % a.request.tag and a.status == 201 and a.retry_after_s == 3 for a in answers)
     assert peer.connections == 1
 
 
 def test_answers_come_in_the_order_the_provider_gives_them(peer, client):
     peer.answer = lambda seen: Reply(after_s=0.3 - 0.05 * int(seen.body))
     answers = list(client().exchange(requests_to(peer, 5)))
-    assert [a.tag for a in answers if a.tag] == [4, 3, 2, 1]
+    assert [a.request.tag for a in answers if a.request.tag] == [4, 3, 2, 1]
 
 
 def test_connections_stay_open_across_exchanges(peer, client):
@@ -119,12 +119,12 @@ def test_a_source_that_has_nothing_yet_is_asked_again(peer, client):
         yield Request(2, f"{peer.url}/send", HEADERS, b"2")
 
     answers = list(client().exchange(source()))
-    assert [a.tag for a in answers] == [1, 2]
+    assert [a.request.tag for a in answers] == [1, 2]
     assert asked["idle"] < 40
 
 
 def test_an_answer_in_the_place_of_a_request_is_passed_on(peer, client):
-    ready: Answer[int] = Answer(7, 0, None, b"")
+    ready = Answer(Request(7, "", (), b""), 0, None, b"")
     assert list(client().exchange([ready])) == [ready]
     assert peer.connections == 0
 
@@ -216,7 +216,7 @@ def test_an_aborted_connection_with_100_in_flight_gives_100_answers_and_sends_no
     peer.answer = at_request(150, Abort(), Reply(after_s=0.05))
     answers = list(client().exchange(requests_to(peer, 300)))
     assert exactly_once_each(answers, 300)
-    unknown = {a.tag for a in answers if a.failure is Failure.UNKNOWN}
+    unknown = {a.request.tag for a in answers if a.failure is Failure.UNKNOWN}
     assert 1 <= len(unknown) <= 100
     assert kinds(answers) == {200: 300 - len(unknown), Failure.UNKNOWN: len(unknown)}
     assert seen_twice(peer) == 0
@@ -250,7 +250,7 @@ def test_goaway_every_50_requests_loses_nothing(peer, client, connections):
     peer.answer = lambda seen: GoAway() if seen.stream == 99 else Reply(after_s=0.005)
     answers = list(client(connections=connections).exchange(requests_to(peer, 1000)))
     assert exactly_once_each(answers, 1000)
-    accepted = {a.tag for a in answers if a.status == 200}
+    accepted = {a.request.tag for a in answers if a.status == 200}
     assert {int(body) for body in peer.bodies()} >= accepted
     assert seen_twice(peer) == 0
     assert set(kinds(answers)) <= {200, Failure.UNKNOWN}
@@ -284,6 +284,21 @@ def test_a_request_without_an_answer_ends_at_its_time_out(peer, client):
     assert kinds(answers) == {200: 49, Failure.UNKNOWN: 1}
     assert [a.reason for a in answers if a.failure] == ["operation_timedout"]
     assert peer.connections == 1
+
+
+def test_a_caller_that_is_away_for_longer_than_the_time_out_loses_no_answer(peer, client):
+    """Recording may have to wait for the database while a hundred requests are in flight."""
+    peer.answer = at_request(1, Reply(), Reply(after_s=0.1))
+    one = client(timeout_s=0.6)
+    exchange = one.exchange(requests_to(peer, 101))
+    answers = [next(exchange)]
+    time.sleep(1.5)
+    answers += exchange
+    assert kinds(answers) == {200: 101}
+    peer.answer = lambda _: Hang()
+    started = time.monotonic()
+    assert 200 not in kinds(list(one.exchange(requests_to(peer, 100))))
+    assert time.monotonic() - started < 2.5
 
 
 def test_a_connection_that_fell_silent_is_left(peer, client):

@@ -1,0 +1,421 @@
+"""The admin classes that every page of the console is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.db import models, transaction
+from django.db.models import ForeignKey, Model, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.actions import RowAction
+from apps.tenants.console.forms import JSONObjectField, RefusedForm, SafeAutocompleteSelect, add_refusal
+from apps.tenants.console.lists import BoundedPaginator, ScopedChangeList, as_uuid
+from apps.tenants.console.panels import Panel, registered_panels
+from apps.tenants.models import Application
+from automata_signal.encryption import DecryptionError
+from automata_signal.errors import Conflict, SignalError
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    class _Admin(ModelAdmin[Any]):
+        pass
+
+    class _HistoryAdmin(ModelAdmin[Any]):
+        object_history_list_template: str
+
+    from django.urls import URLPattern
+else:
+    from simple_history.admin import SimpleHistoryAdmin as _HistoryAdmin
+    from unfold.admin import ModelAdmin as _Admin
+
+OWN = "self"
+"""The `application_path` of Application."""
+
+
+class FastAdmin(_Admin):
+    """Lists that are quick on millions of rows: by key, no full count, nothing sorted or searched without an index."""
+
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    list_per_page = 50
+    list_max_show_all = 0
+    ordering: Sequence[Any] = ("-pk",)
+    sortable_by: Sequence[str] = ()
+    search_fields: Sequence[str] = ("pk",)
+    actions: Any = None
+    list_filter_sheet = True
+    warn_unsaved_form = True
+    change_form_outer_before_template = "admin/console/panels_before.html"
+    change_form_outer_after_template = "admin/console/panels_after.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ScopedChangeList]:
+        return ScopedChangeList
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Only what a filter of the list offers: every other column may lack an index, or be nobody's to probe."""
+        offered = {getattr(item, "parameter_name", item) for item in self.list_filter}
+        if lookup in offered:
+            return True
+        if any(lookup.startswith(f"{name}__") for name in offered if isinstance(name, str)):
+            return super().lookup_allowed(lookup, value, request)
+        columns = {"pk", *(name for f in self.model._meta.get_fields() for name in (f.name, getattr(f, "attname", "")))}
+        return lookup.split("__")[0] not in columns  # what is no look-up at all is Django's to answer
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.replace("\0", "").strip()
+        return (self.search(request, queryset, term) if term else self.unsearched(request, queryset)), False
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """The rows that `term` finds, by an index. By id unless told."""
+        key = as_uuid(term)
+        return queryset.filter(pk=key) if key else queryset.none()
+
+    def unsearched(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows of the list when nothing is searched."""
+        return queryset
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """From the address; what is no id is left out, since a widget would ask the database for it."""
+        given = super().get_changeform_initial_data(request)
+        return {name: value for name, value in given.items() if not self._is_relation(name) or as_uuid(value)}
+
+    def _is_relation(self, name: str) -> bool:
+        try:
+            return self.model._meta.get_field(name).is_relation
+        except FieldDoesNotExist:
+            return False
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if isinstance(db_field, models.JSONField):
+            return JSONObjectField(
+                required=not db_field.blank, label=db_field.verbose_name, help_text=db_field.help_text
+            )
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+
+class ScopedAdmin(FastAdmin):
+    """Rows of applications: an operator sees and changes those of the applications where the role allows it.
+
+    Changes go through services (`create`, `update`, `remove`); what a service refuses is shown on the field it names,
+    and nothing of the request is kept. A row of another application answers as one that does not exist.
+    """
+
+    read_scope: ClassVar[str]
+    write_scope: ClassVar[str] = ""
+    """Empty: nobody adds, changes or deletes by a form, superusers neither."""
+    application_path: ClassVar[str] = "application"
+    """Look-up from the model to its application."""
+    manager_name: ClassVar[str] = ""
+    """The manager that has archived rows too, if it is not the default one."""
+    may_add = may_change = may_delete = True
+    row_actions: Sequence[str] = ()
+    refusal_aliases: Mapping[str, str] = {}
+    """Service's names of inputs → names of form fields, where they differ."""
+
+    # --- Who -----------------------------------------------------------------------------------------------------
+
+    def application_id_of(self, row: Any) -> UUID:
+        if self.application_path == OWN:
+            return row.pk  # type: ignore[no-any-return]
+        *relations, last = self.application_path.split("__")
+        for relation in relations:
+            row = getattr(row, relation)
+        return getattr(row, f"{last}_id")  # type: ignore[no-any-return]
+
+    def is_allowed(self, request: HttpRequest, scope: str, row: Any = None) -> bool:
+        """Whether the scope is there, in the row's application; without a row, in any. A row given by its id is read."""
+        if not scope:
+            return False
+        if row is not None and not isinstance(row, Model):
+            row = self.get_object(request, str(row))
+            if row is None:
+                return False
+        return grants_of(request).has(scope, None if row is None else self.application_id_of(row))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.is_allowed(request, self.read_scope)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.is_allowed(request, self.read_scope, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.may_add and self.is_allowed(request, self.write_scope)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may_change and self.is_allowed(request, self.write_scope, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may_delete and self.is_allowed(request, self.write_scope, obj)
+
+    # --- What ----------------------------------------------------------------------------------------------------
+
+    def within(self, request: HttpRequest, queryset: QuerySet[Any], scope: str) -> QuerySet[Any]:
+        """Those rows that are in an application where the operator has `scope`."""
+        grants = grants_of(request)
+        if grants.is_platform:
+            return queryset
+        ids = grants.applications(scope)
+        column = "pk" if self.application_path == OWN else f"{self.application_path}_id"
+        # One application is an equality, so that an index on (application, id) also gives the order.
+        return queryset.filter(**{column: ids[0]} if len(ids) == 1 else {f"{column}__in": ids})
+
+    def all_rows(self) -> QuerySet[Any]:
+        manager = getattr(self.model, self.manager_name) if self.manager_name else self.model._default_manager
+        return manager.get_queryset().order_by(*self.ordering)  # type: ignore[no-any-return]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return self.within(request, self.all_rows(), self.read_scope)
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: Any, **kwargs: Any) -> Any:
+        """Choices are of the operator's applications; the application itself, where something may be written."""
+        target = db_field.remote_field.model
+        if target is Application:
+            ids = grants_of(request).applications(self.write_scope)
+            kwargs["queryset"] = Application.objects.filter(pk__in=ids).order_by("name")
+        else:
+            admin = self.admin_site._registry.get(target)
+            kwargs["queryset"] = admin.get_queryset(request) if admin else target._default_manager.none()
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs["widget"] = SafeAutocompleteSelect(db_field, self.admin_site)
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        return field
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        for offer in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
+            if field is not None and hasattr(field.widget, offer):
+                setattr(field.widget, offer, False)
+        return field
+
+    # --- Changes, by services ------------------------------------------------------------------------------------
+
+    def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> Model:
+        """Call the service that makes a row."""
+        raise PermissionDenied
+
+    def update(self, request: HttpRequest, row: Any, changes: dict[str, Any]) -> Model:
+        """Call the service that changes a row. `changes` is what the form has changed."""
+        raise PermissionDenied
+
+    def remove(self, request: HttpRequest, row: Any) -> None:
+        """Call the service that deletes a row."""
+        raise PermissionDenied
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            changes = {name: form.cleaned_data[name] for name in form.changed_data if name in form.cleaned_data}
+            saved = self.update(request, obj, changes)
+        else:
+            saved = self.create(request, form.cleaned_data)
+        obj.__dict__.update(saved.__dict__)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.remove(request, obj)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        refusal = getattr(request, "_console_refusal", None)
+        if refusal is None:
+            return form
+        return type(form)(form.__name__, (RefusedForm, form), {"refusal": refusal, "aliases": self.refusal_aliases})
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Django's, but a refusal of the service undoes everything and shows the form again, with the refusal on it."""
+        if request.method != "POST":
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        try:
+            with transaction.atomic():
+                return super().changeform_view(request, object_id, form_url, extra_context)
+        except (SignalError, DecryptionError) as error:
+            request._console_refusal = _refusal(error)  # type: ignore[attr-defined]
+        for upload in request.FILES.values():
+            for file in upload if isinstance(upload, list) else [upload]:
+                file.seek(0)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except SignalError as error:
+            self.show_refusal(request, error)
+            return HttpResponseRedirect(self.address_of(object_id))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """The rows themselves: what hangs on them is the service's matter, and may be millions."""
+        return [str(row) for row in objs], {str(self.model._meta.verbose_name_plural): len(objs)}, set(), []
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self.address_of(obj.pk))
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self.address_of(obj.pk))
+
+    def address_of(self, key: Any) -> str:
+        """The page of a row."""
+        return reverse(f"admin:{self._route}_change", args=[key])
+
+    @property
+    def _route(self) -> str:
+        return f"{self.model._meta.app_label}_{self.model._meta.model_name}"
+
+    def show_refusal(self, request: HttpRequest, error: SignalError) -> None:
+        named = "; ".join(f"{problem.field}: {problem.message}" for problem in error.details)
+        text = f"{error.message} ({named})" if named and named not in error.message else error.message
+        messages.error(request, text)
+
+    # --- The page ------------------------------------------------------------------------------------------------
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        """What stands above and below the form of this row."""
+        return []
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        row = kwargs.get("obj")
+        context["show_save_and_add_another"] = False
+        context["show_save_and_continue"] = False
+        if row is not None and not context.get("is_popup"):
+            panels = [*self.panels(request, row), *registered_panels(request, row)]
+            context["panels_before"] = [panel for panel in panels if panel.before]
+            context["panels_after"] = [panel for panel in panels if not panel.before]
+            context["row_actions"] = [
+                {"action": action, "address": self.action_address(row, action.name)}
+                for action in self._declared_actions()
+                if action.is_offered(row) and self.is_allowed(request, action.scope, row)
+            ]
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    # --- Buttons -------------------------------------------------------------------------------------------------
+
+    def _declared_actions(self) -> list[RowAction]:
+        return [getattr(self, name).row_action for name in self.row_actions]
+
+    def action_address(self, row: Any, name: str) -> str:
+        return reverse(f"admin:{self._route}_do", args=[row.pk, name])
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.action_view)
+        return [path("<uuid:object_id>/do/<slug:name>/", view, name=f"{self._route}_do"), *super().get_urls()]
+
+    def action_view(self, request: HttpRequest, object_id: UUID, name: str) -> HttpResponseBase:
+        """Ask, and on POST do it. 404 for what is not there or not theirs, 403 for what the role has not."""
+        action = next((action for action in self._declared_actions() if action.name == name), None)
+        row = self.get_object(request, str(object_id)) if action else None
+        if action is None or row is None:
+            raise Http404
+        if not self.is_allowed(request, action.scope, row):
+            raise PermissionDenied
+        is_post = request.method == "POST"
+        form = action.form(request.POST, request.FILES) if is_post else action.form()
+        if is_post and form.is_valid():
+            answer = self._run(request, action, row, form)
+            if answer is not None:
+                return answer
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,
+            "title": action.label,
+            "subtitle": str(row),
+            "row": row,
+            "action": action,
+            "form": form,
+            "media": self.media + form.media,
+            "facts": getattr(self, action.facts)(request, row) if action.facts else [],
+            "back": self.address_of(row.pk),
+        }
+        return TemplateResponse(request, "admin/console/action.html", context)
+
+    def _run(
+        self, request: HttpRequest, action: RowAction, row: Any, form: forms.Form
+    ) -> HttpResponseBase | None:
+        """The answer to a POST, or None to show the form again."""
+        try:
+            answer = getattr(self, action.name)(request, row, form.cleaned_data)
+        except (SignalError, DecryptionError) as error:
+            refusal = _refusal(error)
+            if form.fields:
+                add_refusal(form, refusal, self.refusal_aliases)
+                return None
+            self.show_refusal(request, refusal)
+            return HttpResponseRedirect(self.address_of(row.pk))
+        self.log_change(request, row, str(action.label))
+        if isinstance(answer, HttpResponseBase):
+            return answer
+        messages.success(request, answer)
+        return HttpResponseRedirect(self.address_of(row.pk))
+
+
+def _refusal(error: Exception) -> SignalError:
+    if isinstance(error, SignalError):
+        return error
+    return Conflict(_("What is stored cannot be decrypted: its encryption key is missing."), code="CANNOT_DECRYPT")
+
+
+class PlatformAdmin(ScopedAdmin):
+    """What belongs to the whole platform and not to an application: superusers only."""
+
+    read_scope = write_scope = "platform"
+
+    def is_allowed(self, request: HttpRequest, scope: str, row: Any = None) -> bool:
+        return grants_of(request).is_platform
+
+    def within(self, request: HttpRequest, queryset: QuerySet[Any], scope: str) -> QuerySet[Any]:
+        return queryset if grants_of(request).is_platform else queryset.none()
+
+
+class ReadOnlyAdmin(ScopedAdmin):
+    """What the system writes and nobody edits: events, messages, batches."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [name for _title, options in self.get_fieldsets(request, obj) for name in options["fields"]]
+
+
+class ScopedHistoryAdmin(_HistoryAdmin, ScopedAdmin):
+    """With the history of what people have changed: who, when, and what from what. No reverting past the services."""
+
+    object_history_list_template = "admin/console/history_list.html"
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if as_uuid(object_id) is None:
+            raise Http404
+        try:
+            answer: HttpResponse = super().history_view(request, object_id, extra_context)
+        except PermissionDenied:  # also of what was deleted: whose it was is not told
+            raise Http404 from None
+        return answer
+
+    def history_form_view(
+        self, request: HttpRequest, object_id: str, version_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """simple-history's form would save the old row as it was; the list says what had changed."""
+        return HttpResponseRedirect(reverse(f"admin:{self._route}_history", args=[object_id]))
+
+    def revert_disabled(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+def search_by_name(queryset: QuerySet[Any], term: str, *columns: str) -> QuerySet[Any]:
+    """For tables of hundreds of rows, not of millions: any part of a name, or the id."""
+    found = Q()
+    for column in columns:
+        found |= Q(**{f"{column}__icontains": term})
+    key = as_uuid(term)
+    return queryset.filter(found | Q(pk=key) if key else found)

@@ -1,0 +1,192 @@
+"""Every route of the API, as the URLconf has them, and what calls it as it is meant to be called.
+
+`ENTRIES` is written by hand and says again which scope a route needs, so that neither a route nor a scope can change
+without somebody looking. A route without an entry fails `test_every_route_has_an_entry`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.api.world import PASSWORD, World
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PUBLIC, OPERATOR, SDK = "public", "operator", "sdk"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a route is called so that it does something in a `World`."""
+
+    scopes: tuple[str, ...]
+    body: Callable[[World], Any] = lambda world: {}
+    answers: tuple[int, ...] = (200,)
+
+
+def _(*scopes: str, body: Callable[[World], Any] | None = None, answers: tuple[int, ...] | int = 200) -> Entry:
+    return Entry(scopes, body or (lambda world: {}), (answers,) if isinstance(answers, int) else answers)
+
+
+def _recipients(world: World) -> dict[str, Any]:
+    return {"external_ids": [world.external_id]}
+
+
+_CAMPAIGN = {"name": "c", "title": "t", "targeting_criteria": {}}
+_CRITERIA = {"field": "country", "op": "eq", "value": "KR"}
+_REFRESH = {"refresh": "x"}
+_RESET = {"uid": "x", "token": "x", "password": PASSWORD}
+_STATE = (200, 409)
+"""For steps of a campaign that its draft cannot take: the 409 says that the campaign was found."""
+
+ENTRIES: dict[tuple[str, str], Entry] = {
+    ("POST", "auth/login"): _(PUBLIC, body=lambda w: {"email": w.email, "password": PASSWORD}),
+    ("POST", "auth/refresh"): _(PUBLIC, body=lambda w: _REFRESH, answers=401),
+    ("POST", "auth/logout"): _(PUBLIC, body=lambda w: _REFRESH, answers=401),
+    ("POST", "auth/password-reset"): _(PUBLIC, body=lambda w: {"email": "nobody@example.com"}, answers=202),
+    ("POST", "auth/password-reset/confirm"): _(PUBLIC, body=lambda w: _RESET, answers=400),
+    ("GET", "me"): _(OPERATOR),
+    ("GET", "application"): _("settings:read"),
+    ("PATCH", "application"): _("settings:write", body=lambda w: {"name": w.name}),
+    ("GET", "keys"): _("settings:read"),
+    ("POST", "keys"): _("settings:write", body=lambda w: {"name": "k", "kind": "secret"}, answers=201),
+    ("GET", "keys/{key_id}"): _("settings:read"),
+    ("POST", "keys/{key_id}/revoke"): _("settings:write"),
+    ("POST", "keys/{key_id}/rotate"): _("settings:write", answers=201),
+    ("GET", "credentials"): _("settings:read"),
+    ("POST", "credentials"): _(
+        "settings:write", body=lambda w: {"provider": "fcm", "name": "c", "secret": {"a": 1}}, answers=(201, 400)
+    ),
+    ("GET", "credentials/{credential_id}"): _("settings:read"),
+    ("PATCH", "credentials/{credential_id}"): _("settings:write", body=lambda w: {"name": "c"}),
+    ("DELETE", "credentials/{credential_id}"): _("settings:write", answers=204),
+    ("GET", "subscriptions"): _("subscriptions:read"),
+    ("POST", "subscriptions"): _(
+        *("subscriptions:write", SDK), body=lambda w: {"type": "iOSPush", "token": "ab" * 32}, answers=201
+    ),
+    ("GET", "subscriptions/{subscription_id}"): _("subscriptions:read", SDK),
+    ("PATCH", "subscriptions/{subscription_id}"): _(
+        "subscriptions:write", SDK, body=lambda w: {"app_version": "2.0", "enabled": True}
+    ),
+    ("DELETE", "subscriptions/{subscription_id}"): _("subscriptions:write", SDK, answers=204),
+    ("POST", "subscriptions/{subscription_id}/login"): _(
+        "subscriptions:write", SDK, body=lambda w: {"external_id": "somebody"}
+    ),
+    ("POST", "subscriptions/{subscription_id}/logout"): _("subscriptions:write", SDK),
+    ("PATCH", "subscriptions/{subscription_id}/tags"): _(
+        "subscriptions:write", SDK, body=lambda w: {"tags": {"plan": "pro"}}
+    ),
+    ("PUT", "subscriptions/{subscription_id}/tags"): _(
+        "subscriptions:write", SDK, body=lambda w: {"tags": {"plan": "pro"}}
+    ),
+    ("GET", "users"): _("users:read"),
+    ("POST", "users"): _("users:write", body=lambda w: {"external_id": "new", "properties": {"a": 1}}, answers=201),
+    ("GET", "users/by-external-id?external_id={external_id}"): _("users:read"),
+    ("PATCH", "users/by-external-id?external_id={external_id}"): _(
+        "users:write", body=lambda w: {"properties": {"a": 1}}
+    ),
+    ("DELETE", "users/by-external-id?external_id={external_id}"): _("users:write", answers=204),
+    ("POST", "users/by-external-id/erase?external_id={external_id}"): _("users:write", answers=204),
+    ("GET", "users/by-external-id/export?external_id={external_id}"): _("users:read"),
+    ("GET", "users/{user_id}"): _("users:read"),
+    ("PATCH", "users/{user_id}"): _("users:write", body=lambda w: {"properties": {"a": 1}}),
+    ("DELETE", "users/{user_id}"): _("users:write", answers=204),
+    ("POST", "users/{user_id}/erase"): _("users:write", answers=204),
+    ("GET", "users/{user_id}/export"): _("users:read"),
+    ("GET", "templates"): _("templates:read"),
+    ("POST", "templates"): _("templates:write", body=lambda w: {"name": "t", "body_template": "b"}, answers=201),
+    ("POST", "templates/preview"): _("templates:read", body=lambda w: {"body_template": "{{ a }}", "variables": {}}),
+    ("GET", "templates/{template_id}"): _("templates:read"),
+    ("PATCH", "templates/{template_id}"): _("templates:write", body=lambda w: {"body_template": "b2"}),
+    ("DELETE", "templates/{template_id}"): _("templates:write", answers=204),
+    ("GET", "templates/{template_id}/versions"): _("templates:read"),
+    ("POST", "templates/{template_id}/preview"): _("templates:read", body=lambda w: {"external_id": w.external_id}),
+    ("GET", "messages"): _("messages:read"),
+    ("POST", "messages"): _(
+        "messages:send", body=lambda w: {"recipients": _recipients(w), "title": "t", "body": "b"}, answers=202
+    ),
+    ("GET", "messages/{message_id}"): _("messages:read"),
+    ("GET", "messages/{message_id}/events"): _("messages:read"),
+    ("POST", "messages/{message_id}/cancel"): _("messages:send"),
+    ("POST", "receipts"): _(
+        *("receipts:write", SDK),
+        body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "received"}]},
+    ),
+    ("GET", "segments"): _("segments:read"),
+    ("POST", "segments"): _("segments:write", body=lambda w: {"name": "s", "criteria": _CRITERIA}, answers=201),
+    ("GET", "segments/{segment_id}"): _("segments:read"),
+    ("PATCH", "segments/{segment_id}"): _("segments:write", body=lambda w: {"description": "d"}),
+    ("DELETE", "segments/{segment_id}"): _("segments:write", answers=204),
+    ("GET", "segments/{segment_id}/count"): _("segments:read"),
+    ("POST", "audience/count"): _("segments:read", body=lambda w: {"criteria": _CRITERIA}),
+    ("GET", "campaigns"): _("campaigns:read"),
+    ("POST", "campaigns"): _("campaigns:write", body=lambda w: _CAMPAIGN, answers=201),
+    ("GET", "campaigns/{campaign_id}"): _("campaigns:read"),
+    ("PATCH", "campaigns/{campaign_id}"): _("campaigns:write", body=lambda w: {"name": "c2"}),
+    ("DELETE", "campaigns/{campaign_id}"): _("campaigns:write", answers=204),
+    ("POST", "campaigns/{campaign_id}/schedule"): _("campaigns:launch", body=lambda w: {"at": _tomorrow()}),
+    ("POST", "campaigns/{campaign_id}/unschedule"): _("campaigns:launch", answers=_STATE),
+    ("POST", "campaigns/{campaign_id}/launch"): _("campaigns:launch"),
+    ("POST", "campaigns/{campaign_id}/pause"): _("campaigns:launch", answers=_STATE),
+    ("POST", "campaigns/{campaign_id}/resume"): _("campaigns:launch", answers=_STATE),
+    ("POST", "campaigns/{campaign_id}/cancel"): _("campaigns:launch", answers=_STATE),
+    ("POST", "campaigns/{campaign_id}/test"): _("campaigns:write", body=_recipients, answers=202),
+    ("GET", "campaigns/{campaign_id}/stats"): _("campaigns:read"),
+}
+
+
+def _tomorrow() -> str:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    return (timezone.now() + timedelta(days=1)).isoformat()
+
+
+def address(route: str, ids: dict[str, str]) -> str:
+    return f"/api/v1/{route.format(**ids)}"
+
+
+def is_about_one(route: str) -> bool:
+    """Whether the address names a thing that belongs to somebody."""
+    return "{" in route
+
+
+# --- The URLconf -------------------------------------------------------------------------------------------------------
+
+
+def described(route: str) -> str:
+    """The route's path as OpenAPI writes it."""
+    return f"/api/v1/{route.partition('?')[0]}"
+
+
+def urlconf() -> Iterator[tuple[str, URLPattern]]:
+    """Every address, with its parameters as OpenAPI writes them, but for the console's."""
+
+    def walk(prefix: str, patterns: list[URLPattern | URLResolver]) -> Iterator[tuple[str, URLPattern]]:
+        for pattern in patterns:
+            path = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLPattern):
+                yield re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path), pattern
+            elif pattern.app_name != "admin":
+                yield from walk(path, pattern.url_patterns)
+
+    return walk("", get_resolver().url_patterns)
+
+
+def offered() -> set[tuple[str, str]]:
+    """Every method and path below `/api/v1/` that answers something else than 405."""
+    found = set()
+    for path, pattern in urlconf():
+        if path.startswith("api/v1/"):
+            view = pattern.callback.view_class
+            found |= {
+                (method, f"/{path}")
+                for method in METHODS
+                if method.lower() in view.http_method_names and hasattr(view, method.lower())
+            }
+    return found
