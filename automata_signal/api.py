@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, ClassVar
 from uuid import UUID
 
+import orjson
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -22,18 +23,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
-from automata_signal.envelope import error_body
+from automata_signal.envelope import PROBLEMS_MAX, error_body
 from automata_signal.errors import FieldProblem, SignalError, ValidationFailed
 
 log = logging.getLogger(__name__)
 
 
 # --- Errors ------------------------------------------------------------------------------------------------------
-
-
-PROBLEMS_MAX = 100
-"""Problems that one answer names: a body of megabytes may hold a million."""
-PROBLEM_CHARS_MAX = 500
 
 
 def flatten_errors(errors: Any, path: str = "") -> Iterator[FieldProblem]:
@@ -52,7 +48,7 @@ def flatten_errors(errors: Any, path: str = "") -> Iterator[FieldProblem]:
             nested = isinstance(value, Mapping | list | tuple)
             yield from flatten_errors(value, f"{path}[{index}]" if nested else path)
     else:
-        yield FieldProblem(path[:PROBLEM_CHARS_MAX], str(errors)[:PROBLEM_CHARS_MAX])
+        yield FieldProblem(path, str(errors))
 
 
 _CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHENTICATED", 403: "FORBIDDEN", 404: "NOT_FOUND"}
@@ -148,6 +144,20 @@ class StrictSerializer(serializers.Serializer[Any]):
                 if wrong:
                     raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)
+
+
+def at_most_bytes(limit: int) -> Callable[[Any], None]:
+    """A validator of JSON that is stored, or rendered once for each recipient."""
+
+    def check(value: Any) -> None:
+        if (size := len(orjson.dumps(value))) > limit:
+            raise serializers.ValidationError(f"Is {size} bytes of JSON: at most {limit} are allowed.")
+
+    return check
+
+
+class NoInput(StrictSerializer):
+    """For what takes nothing: what is sent all the same is refused by name. `{"dry_run": true}` must not erase."""
 
 
 _JSON_TYPES: tuple[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str], ...] = (

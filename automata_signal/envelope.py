@@ -24,6 +24,10 @@ from rest_framework.renderers import BaseRenderer
 from automata_signal.errors import FieldProblem, PayloadTooLarge, ValidationFailed
 
 JSON_DEPTH_MAX = 32
+PROBLEMS_MAX = 100
+"""Problems that one answer names: a body of megabytes may hold a million."""
+TEXT_MAX = 500
+"""Characters of a message or of a field's path in an answer."""
 
 
 def meta() -> dict[str, Any]:
@@ -49,8 +53,14 @@ class EnvelopeRenderer(BaseRenderer):
 
 
 def error_body(code: str, message: str, details: list[FieldProblem] | None = None) -> dict[str, Any]:
-    error: dict[str, Any] = {"code": code, "message": message, "details": [p._asdict() for p in details or []]}
+    """A refusal. What the caller sent may stand in it, so it is bounded."""
+    problems = [p._replace(field=_cut(p.field), message=_cut(p.message)) for p in (details or [])[:PROBLEMS_MAX]]
+    error: dict[str, Any] = {"code": code, "message": _cut(message), "details": [p._asdict() for p in problems]}
     return {"success": False, "error": error, "meta": meta()}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}…"
 
 
 class StrictJSONParser(BaseParser):

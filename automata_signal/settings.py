@@ -354,6 +354,11 @@ UNFOLD = {
     "SITE_SYMBOL": "notifications_active",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "SHOW_LANGUAGES": True,
+    "LANGUAGES": {"action": "apps.tenants.console.site.language_address"},
+    "ENVIRONMENT": "apps.tenants.console.site.environment",
+    "SIDEBAR": {"navigation": "apps.tenants.console.site.navigation"},
 }
 
 # --- Logs --------------------------------------------------------------------------------------------------------

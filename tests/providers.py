@@ -77,9 +77,9 @@ def fcm(application, fcm_sandbox, fcm_account, settings):
     close_senders()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _recording_thread():
-    """The thread keeps its connection as long as a worker lives; here it must be gone before the database is."""
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup):
+    """The recording thread keeps its connection for good; here it must be gone before the database is."""
     yield
     recorder_thread().submit(lambda: connection.close()).result()
 

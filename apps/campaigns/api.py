@@ -18,7 +18,7 @@ from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign,
 from apps.messaging.models import ChannelType, Priority
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
-from automata_signal.api import SignalResponse, StrictSerializer, validated
+from automata_signal.api import NoInput, SignalResponse, StrictSerializer, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 NOTHING = OpenApiResponse(description="Done.")
@@ -33,10 +33,6 @@ class ObjectField(serializers.JSONField):
         if not isinstance(data, dict):
             raise serializers.ValidationError("Must be an object.")
         return super().to_internal_value(data)
-
-
-class NoInput(StrictSerializer):
-    """For actions that take nothing: what is sent all the same is refused by name."""
 
 
 # --- Segments ----------------------------------------------------------------------------------------------------
@@ -81,6 +77,7 @@ class SegmentsView(SignalView):
     )
     def get(self, request: Request) -> SignalResponse:
         """The application's segments, newest first."""
+        self.query()
         return self.page(Segment.objects.for_application(self.application), represent_segment)
 
     @extend_schema(
@@ -230,7 +227,7 @@ class CampaignInput(StrictSerializer):
     )
 
 
-class CampaignQuery(serializers.Serializer[Any]):
+class CampaignQuery(StrictSerializer):
     status = serializers.ChoiceField(CampaignStatus.choices, required=False)
 
 
@@ -315,7 +312,7 @@ class CampaignsView(SignalView):
     )
     def get(self, request: Request) -> SignalResponse:
         """The application's campaigns, newest first."""
-        given = validated(CampaignQuery, request.query_params.dict())
+        given = self.query(CampaignQuery)
         return self.page(MessageCampaign.objects.for_application(self.application).filter(**given), represent_campaign)
 
     @extend_schema(

@@ -42,7 +42,6 @@ from apps.tenants.console import (
     ScopedHistoryAdmin,
     admin_link,
     grants_of,
-    json_text,
     list_address,
     row_action,
     table_panel,
@@ -54,16 +53,14 @@ from apps.tenants.models import (
     Application,
     ChannelCredential,
     IdempotencyRecord,
-    KeyKind,
     Membership,
     Operator,
     Provider,
-    Role,
 )
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 from apps.tenants.sign_in import end_all_sign_ins, operator_password_set
 from automata_signal.encryption import DecryptionError
-from automata_signal.errors import Conflict, ValidationFailed
+from automata_signal.errors import ValidationFailed
 
 SETTINGS_READ, SETTINGS_WRITE = "settings:read", "settings:write"
 
@@ -241,14 +238,20 @@ class ApplicationAdmin(ScopedHistoryAdmin):
             table_panel(
                 _("Members"),
                 (_("operator"), _("role"), _("since")),
-                [(admin_link("tenants.Membership", m.pk, m.operator), m.get_role_display(), m.created_at.date()) for m in members],
+                [
+                    (admin_link("tenants.Membership", m.pk, m.operator), m.get_role_display(), m.created_at.date())
+                    for m in members
+                ],
                 more=list_address("tenants.Membership", application=row.pk),
                 note=None if members else _("Nobody yet: superusers only."),
             ),
             table_panel(
                 _("API keys"),
                 (_("key"), _("kind"), _("state"), _("last used")),
-                [(admin_link("tenants.ApiKey", k.pk, k), k.get_kind_display(), key_state(k)[1], k.last_used_at) for k in keys],
+                [
+                    (admin_link("tenants.ApiKey", k.pk, k), k.get_kind_display(), key_state(k)[1], k.last_used_at)
+                    for k in keys
+                ],
                 more=list_address("tenants.ApiKey", application=row.pk),
             ),
             table_panel(
@@ -293,7 +296,11 @@ class MembershipAdmin(ScopedHistoryAdmin):
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("operator", "application", "role", "may", "created_at") if obj else ("application", "email", "name", "role")
+        return (
+            ("operator", "application", "role", "may", "created_at")
+            if obj
+            else ("application", "email", "name", "role")
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.readonly_fields if obj else ()
@@ -342,7 +349,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         label=gettext_lazy("Scopes"),
         required=False,
         choices=[(scope, f"{scope} — {meaning}") for scope, meaning in SCOPES.items()],
-        widget=widgets.UnfoldAdminCheckboxSelectMultiple,
+        widget=widgets.UnfoldAdminCheckboxSelectMultipleWidget,
         help_text=gettext_lazy("Of a secret key: none chosen means all that you have. A publishable key has none."),
     )
 
@@ -553,13 +560,13 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         return cast(dict[str, Any], JSONObjectField(required=False).to_python(text))
 
 
-def _uploaded_text(upload: UploadedFile | None) -> str:
+def _uploaded_text(upload: UploadedFile[Any] | None) -> str:
     if not upload:
         return ""
     if (upload.size or 0) > UPLOAD_MAX_BYTES:
         raise forms.ValidationError(_("The file is larger than a key can be."))
     try:
-        return upload.read().decode()
+        return str(upload.read().decode())
     except UnicodeDecodeError:
         raise forms.ValidationError(_("The file is not text.")) from None
 
@@ -580,7 +587,16 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         name: f"provider == '{provider}'" for provider, names in PROVIDER_FIELDS.items() for name in names
     }
     row_actions = ("close_breaker",)
-    _shown = ("identity", "state", "breaker_opened_at", "breaker_reason", "last_error", "last_error_at", "updated_at", "id")
+    _shown = (
+        "identity",
+        "state",
+        "breaker_opened_at",
+        "breaker_reason",
+        "last_error",
+        "last_error_at",
+        "updated_at",
+        "id",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application").defer("secret")
@@ -698,7 +714,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
 class ThirdPartyAdmin(PlatformAdmin):
     """Models without services of ours: Django saves them. Small tables, so any column may be sorted by."""
 
-    sortable_by = None  # type: ignore[assignment]
+    sortable_by = None
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.save()
@@ -743,8 +759,8 @@ class SignInAdmin(ThirdPartyAdmin):
 
     may_add = may_change = may_delete = False
     list_display: Any = ("user", "short_jti", "created_at", "expires_at")
-    list_select_related: Any = ("user",)
-    fields: Any = ("user", "short_jti", "created_at", "expires_at")
+    list_select_related: ClassVar[Any] = ("user",)
+    fields: ClassVar[Any] = ("user", "short_jti", "created_at", "expires_at")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -759,9 +775,9 @@ class SignInAdmin(ThirdPartyAdmin):
 
 
 class EndedSignInAdmin(SignInAdmin):
-    list_display = ("user", "blacklisted_at")
-    list_select_related = ("token__user",)
-    fields = ("user", "blacklisted_at")
+    list_display: Any = ("user", "blacklisted_at")
+    list_select_related: ClassVar[Any] = ("token__user",)
+    fields: ClassVar[Any] = ("user", "blacklisted_at")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

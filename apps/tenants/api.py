@@ -17,7 +17,7 @@ from apps.tenants.application_settings import SCHEMA as SETTINGS_SCHEMA
 from apps.tenants.models import ApiKey, ChannelCredential, KeyKind, Membership, Provider, Role
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 from apps.tenants.views import SignalView
-from automata_signal.api import SignalResponse, StrictSerializer, validated
+from automata_signal.api import NoInput, SignalResponse, StrictSerializer, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 DAY_S = 86_400
@@ -249,6 +249,7 @@ class KeysView(SignalView):
     @extend_schema(operation_id="keys_list", tags=["keys"], parameters=PAGE_PARAMETERS, responses=KeyOutput(many=True))
     def get(self, request: Request) -> SignalResponse:
         """The application's keys, newest first, with those that have ended."""
+        self.query()
         return self.page(ApiKey.objects.for_application(self.application), represent_key)
 
     @extend_schema(operation_id="keys_create", tags=["keys"], request=KeyInput, responses={201: NewKeyOutput})
@@ -276,7 +277,7 @@ class KeyRevokeView(SignalView):
     @extend_schema(operation_id="keys_revoke", tags=["keys"], request=None, responses={200: KeyOutput})
     def post(self, request: Request, key_id: UUID) -> Response:
         """End a key at once."""
-        validated(StrictSerializer, request.data)
+        validated(NoInput, request.data)
         key = selectors.key_get(application=self.application, key_id=key_id)
         return Response(represent_key(services.key_revoke(key=key, by=self.caller.label)))
 
@@ -344,6 +345,7 @@ class CredentialsView(SignalView):
     )
     def get(self, request: Request) -> SignalResponse:
         """The application's provider credentials, newest first."""
+        self.query()
         return self.page(selectors.credentials_shown(application=self.application), represent_credential)
 
     @extend_schema(

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apps.tenants.access import Caller, RateState, count_refused_caller, refuse_excess
 from apps.tenants.models import Application
-from automata_signal.api import CursorPagination, SignalResponse
+from automata_signal.api import CursorPagination, NoInput, SignalResponse, StrictSerializer, validated
 from automata_signal.errors import Unauthenticated
 
 
@@ -36,6 +36,11 @@ class SignalView(APIView):
         application = self.caller.application
         assert application is not None
         return application
+
+    def query(self, serializer: type[StrictSerializer] = NoInput) -> dict[str, Any]:
+        """The query's parameters, but those of pages, checked: unknown ones are refused."""
+        own = {name: value for name, value in self.request.query_params.items() if name not in ("cursor", "limit")}
+        return validated(serializer, own)
 
     def page(self, queryset: QuerySet[Any], represent: Callable[[Any], Any]) -> SignalResponse:
         """One page of rows, newest first; `represent` makes the answer's form of a row."""

@@ -205,7 +205,7 @@ def differences(shown: Any, actual: Any, variables: Mapping[str, str], path: str
         for name in shown.keys() & actual.keys():
             yield from differences(shown[name], actual[name], variables, f"{path}.{name}")
     elif isinstance(shown, list) and isinstance(actual, list):
-        is_open = shown[-1:] == [REST] and len(shown) > 1
+        is_open = shown[-1:] == [REST]
         items = shown[:-1] if is_open else shown
         if len(actual) < len(items) or (len(actual) > len(items) and not is_open):
             yield f"{path} has {len(actual)} elements, and {len(items)} are shown"

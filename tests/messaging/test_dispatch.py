@@ -170,12 +170,13 @@ def test_no_answer_loses_no_message(application, apns, marker, settings):
     assert statuses() == ["successful"] * 22
 
 
-def test_a_goaway_loses_no_message(application, apns):
-    apns.settings(goaway_every=20)
-    make_subscriptions(application, tokens(200))
+def test_a_goaway_loses_no_message(application, apns, settings):
+    settings.RETRY_MAX_ATTEMPTS = 30
+    apns.settings(goaway_every=50)
+    make_subscriptions(application, tokens(400))
     _, (batch_id,) = sliced(application)
-    run_until_done(batch_id)
-    assert statuses() == ["successful"] * 200
+    run_until_done(batch_id, rounds=30)
+    assert statuses() == ["successful"] * 400
     assert apns.stats()["goaways"] >= 5
 
 

@@ -186,7 +186,7 @@ class ApnsSender(PushSender):
         message_uuid, token, content, test_type = delivery
         address = self._address_by_test_type.get(test_type)
         if address is None:
-            return Result(message_uuid, Outcome.CREDENTIAL, "EnvironmentNotServed")
+            return Result(message_uuid, Outcome.UNSUPPORTED, "EnvironmentNotServed")
         if not (token.isalnum() and token.isascii()):
             return _refused(delivery, 400, "BadDeviceToken", http_status=0)
         encoded = self._encoded.get(id(content)) or self._encode(content)

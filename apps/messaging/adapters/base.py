@@ -116,10 +116,10 @@ class Endpoint:
 class Sender(Protocol):
     """Open connections to one provider with one credential; lives as long as its worker process."""
 
-    def send(self, deliveries: Iterable[Delivery], *, expires_at: float | None = None) -> Iterator[Result]:
+    def send(self, deliveries: Iterable[Delivery | None], *, expires_at: float | None = None) -> Iterator[Result]:
         """Send each delivery, and yield one result for each, in the order the answers come.
 
-        `deliveries` is consumed lazily: when it ends early (pause, cancel), what is in flight is still
+        `deliveries` is consumed lazily, and may give None when it has nothing yet: it is asked again soon. When it ends early (pause, cancel), what is in flight is still
         answered and nothing more leaves. `expires_at` is epoch seconds after which the provider need not
         try; None leaves it to the provider. Never raises for a single recipient, nor loses one.
         """

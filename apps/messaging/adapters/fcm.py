@@ -216,10 +216,11 @@ def _encode(content: Content, target: str, *, ttl_s: int | None) -> bytes:
     published, and it is less.
     """
     options = push_content.check_shared(content, _is_reserved)
-    android: dict[str, Any] = {
-        "collapse_key": options.collapse_key or _MESSAGE_ID,
-        "priority": options.priority,
-    }
+    # No collapse key of our own for each message: FCM keeps four of them for an offline device and drops the rest. The
+    # tag alone makes a message that was sent twice show once.
+    android: dict[str, Any] = {"priority": options.priority}
+    if options.collapse_key:
+        android["collapse_key"] = options.collapse_key
     if ttl_s is not None:
         android["ttl"] = f"{ttl_s}s"
     message: dict[str, Any] = {}

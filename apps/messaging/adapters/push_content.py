@@ -37,7 +37,7 @@ class PushOptions:
     channel_id: str = ""
     """Android: the notification channel."""
     collapse_key: str = ""
-    """A later message with the same key replaces this one; the default is the message's own id."""
+    """A later message with the same key replaces this one; by default none does."""
     priority: str = "high"
     """`high`: at once; `normal`: when it suits the device's battery."""
     silent: bool = False

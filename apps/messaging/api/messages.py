@@ -16,7 +16,7 @@ from apps.messaging.content import content_source
 from apps.messaging.models import ChannelType, Message, MessageEvent, MessageStatus, Priority
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
-from automata_signal.api import StrictSerializer, validated
+from automata_signal.api import NoInput, StrictSerializer, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
@@ -146,8 +146,7 @@ class MessagesView(SignalView):
         responses=MessageOutput(many=True),
     )
     def get(self, request: Request) -> Response:
-        given = {name: value for name, value in request.query_params.items() if name not in ("cursor", "limit")}
-        messages = selectors.message_list(self.application, **validated(MessageFilters, given))
+        messages = selectors.message_list(self.application, **self.query(MessageFilters))
         return self.page(messages, lambda message: MessageOutput(message).data)
 
     @extend_schema(
@@ -197,5 +196,6 @@ class MessageCancelView(SignalView):
 
     @extend_schema(operation_id="messages_cancel", tags=["messages"], request=None, responses={200: MessageOutput})
     def post(self, request: Request, message_id: UUID) -> Response:
+        validated(NoInput, request.data)
         services.message_cancel(application=self.application, message_id=message_id)
         return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)

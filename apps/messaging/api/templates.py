@@ -82,6 +82,7 @@ class TemplatesView(SignalView):
         responses=TemplateOutput(many=True),
     )
     def get(self, request: Request) -> Response:
+        self.query()
         templates = MessageTemplate.objects.for_application(self.application)
         return self.page(templates, lambda template: TemplateOutput(template).data)
 
@@ -129,6 +130,7 @@ class TemplateVersionsView(SignalView):
         responses=TemplateVersionOutput(many=True),
     )
     def get(self, request: Request, template_id: UUID) -> Response:
+        self.query()
         template = selectors.template_get(self.application, template_id)
         return self.page(template.versions.all(), lambda version: TemplateVersionOutput(version).data)
 

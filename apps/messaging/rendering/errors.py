@@ -10,18 +10,13 @@ class TemplateSyntaxError(ValueError):
     `data_template.buttons[0].label`; `line` and `column` count from 1, in characters.
     """
 
-    def __init__(self, field: str, message: str, *, line: int = 1, column: int = 1) -> None:
-        super().__init__(f"{field}, line {line}, column {column}: {message}")
+    def __init__(self, field: str, message: str, *, source: str = "", position: int = 0) -> None:
+        """`position` is a character of `source`, counted from 0."""
         self.field = field
         self.message = message
-        self.line = line
-        self.column = column
-
-    @classmethod
-    def at(cls, position: int, source: str, field: str, message: str) -> TemplateSyntaxError:
-        """The error at a character of `source`, counted from 0."""
-        column = position - source.rfind("\n", 0, position)
-        return cls(field, message, line=source.count("\n", 0, position) + 1, column=column)
+        self.line = source.count("\n", 0, position) + 1
+        self.column = position - source.rfind("\n", 0, position)
+        super().__init__(f"{field}, line {self.line}, column {self.column}: {message}")
 
 
 class RenderError(ValueError):
@@ -38,12 +33,9 @@ class RenderError(ValueError):
 
 
 class Refused(Exception):
-    """Raised where the field is not known; whoever knows it raises one of the two above instead.
-
-    `path` leads from the value that was looked at to the refused part of it: `.lines[3].price`.
-    """
+    """Raised where the field is not known; who knows it raises one of the two above. `path` leads to the bad value."""
 
     def __init__(self, message: str, path: str = "") -> None:
-        super().__init__(message)
+        super().__init__(f"{path}: {message}" if path else message)
         self.message = message
         self.path = path

@@ -1,6 +1,6 @@
 """Every filter (`{{ price|number }}`) and every test (`{% if x is defined %}`) a template may use.
 
-None of minijinja's own filters is left: ours print values as the fast path does, and pay for what they read and write.
+The filters are our own: they print values as the fast path does, and pay for what they read and write.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-from apps.messaging.rendering.budget import spend
 from apps.messaging.rendering.errors import Refused
-from apps.messaging.rendering.values import INTEGERS, BlindArray, as_json, kind, printed
+from apps.messaging.rendering.values import INTEGERS, BlindArray, as_json, printed, spend
 
 
 def _text(value: Any) -> str:
@@ -22,18 +21,16 @@ def _text(value: Any) -> str:
 
 
 def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, (list, tuple)):
-        raise Refused(f"a list is needed, not {kind(value)}")
-    spend(len(value))
-    return list(value)
+    if value is not None and not isinstance(value, (list, tuple)):
+        raise Refused(f"a list is needed, not {type(value).__name__}")
+    spend(len(value or ()))
+    return list(value or ())
 
 
 def _number(value: Any) -> int | float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
-    raise Refused(f"a number is needed, not {kind(value)}")
+    raise Refused(f"a number is needed, not {type(value).__name__}")
 
 
 def _on_text(function: Callable[[str], str]) -> Callable[[Any], str]:
@@ -45,21 +42,17 @@ def _default(value: Any, fallback: Any = "", falsy: bool = False) -> Any:
 
 
 def _int(value: Any, fallback: int = 0) -> int:
-    for parse in (int, float):  # int first: it keeps long digits exact.
-        try:
-            return int(parse(value))
-        except (TypeError, ValueError, OverflowError):
-            continue
-    return fallback
+    try:
+        return int(float(value)) if isinstance(value, str) and not value.isdecimal() else int(value)
+    except (TypeError, ValueError, OverflowError):
+        return fallback
 
 
 def _items(value: Any) -> list[list[Any]]:
-    if value is None:
-        return []
-    if not isinstance(value, dict):
-        raise Refused(f"an object is needed, not {kind(value)}")
-    spend(len(value))
-    return [[key, item] for key, item in dict.items(value)]
+    if value is not None and not isinstance(value, dict):
+        raise Refused(f"an object is needed, not {type(value).__name__}")
+    spend(len(value or ()))
+    return [[key, item] for key, item in dict.items(value or {})]
 
 
 def _join(value: Any, separator: str = "") -> str:
@@ -68,16 +61,9 @@ def _join(value: Any, separator: str = "") -> str:
     return separator.join(texts)
 
 
-def _length(value: Any) -> int:
-    if value is None or isinstance(value, (str, list, tuple, dict)):
-        return len(value or ())
-    raise Refused(f"a list, an object or text is needed, not {kind(value)}")
-
-
 def _number_text(value: Any, digits: int | None = None) -> str:
     """12345.6 → 12,345.6; with digits fixed to that many decimals."""
-    number = _number(value)
-    return f"{number:,}" if digits is None else f"{number:,.{max(0, min(digits, 20))}f}"
+    return f"{_number(value):,}" if digits is None else f"{_number(value):,.{max(0, min(digits, 20))}f}"
 
 
 def _replace(value: Any, old: str, new: str) -> str:
@@ -97,7 +83,6 @@ def _truncate(value: Any, length: int, end: str = "…") -> str:
 
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    "capitalize": _on_text(str.capitalize),
     "d": _default,
     "default": _default,
     "e": _on_text(html.escape),
@@ -107,7 +92,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "items": _items,
     "join": _join,
     "last": lambda value: next(reversed(_list(value)), None),
-    "length": _length,
+    "length": lambda value: len(value) if isinstance(value, (str, dict)) else len(_list(value)),
     "lower": _on_text(str.lower),
     "number": _number_text,
     "replace": _replace,
@@ -123,30 +108,25 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 FILTERS: Final = frozenset(_FUNCTIONS)
 # fmt: off
 TESTS: Final = frozenset({
-    "boolean", "defined", "divisibleby", "endingwith", "eq", "equalto", "even", "false", "float", "ge", "greaterthan",
-    "gt", "in", "integer", "iterable", "le", "lessthan", "lower", "lt", "mapping", "ne", "none", "number", "odd",
-    "sequence", "startingwith", "string", "true", "undefined", "upper",
+    "boolean", "defined", "divisibleby", "endingwith", "even", "mapping", "none", "number", "odd", "sequence",
+    "startingwith", "string", "undefined",
 })
 # fmt: on
 """minijinja's own, which only look at a value."""
 
 
-def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
-    def filter_(value: Any, *arguments: Any) -> Any:
-        result = function(value, *arguments)
-        spend(len(result) if isinstance(result, str) else 1)
-        return _blind(result)
-
-    return filter_
-
-
 def _blind(value: Any) -> Any:
-    """A filter's result as minijinja may see it: lists without methods, no number it would hand on as an object."""
+    """A filter's result as minijinja may see it: no list's methods, no number that it would hand on as an object."""
     if type(value) is list:
         return BlindArray(_blind(item) for item in value)
     if type(value) is int and value not in INTEGERS:
         raise Refused("an integer of more than 64 bits")
+    spend(len(value) if isinstance(value, str) else 1)
     return value
+
+
+def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda value, *arguments: _blind(function(value, *arguments))
 
 
 ENGINE_FILTERS: Final = {name: _paid(function) for name, function in _FUNCTIONS.items()}

@@ -28,48 +28,41 @@ class Segments:
         """`pieces` alternate between text and the dotted name of a variable."""
         self.names = frozenset(pieces[1::2])
         self._field = field
-        self._parts = [piece if index % 2 == 0 else "" for index, piece in enumerate(pieces)]
-        paths = [path.split(".") for path in pieces[1::2]]
-        self._slots = tuple((2 * number + 1, path[0], tuple(path[1:])) for number, path in enumerate(paths))
+        self._parts = ["" if index % 2 else piece for index, piece in enumerate(pieces)]
+        names = [(path, *path.split(".")) for path in pieces[1::2]]
+        self._slots = tuple((2 * number + 1, path, root, steps) for number, (path, root, *steps) in enumerate(names))
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """Raises RenderError."""
         parts = self._parts.copy()
-        for index, name, steps in self._slots:
-            value = variables.get(name)
-            for step in steps:
-                value = value.get(step) if isinstance(value, dict) else None
-            if type(value) is str:
-                parts[index] = value
-            elif value is not None:
-                parts[index] = self._printed(value, name, steps)
-        if len(parts) > 32 and sum(map(len, parts)) > MAX_OUTPUT_CHARS:  # Before many large parts are copied.
-            raise RenderError(self._field, f"output over {MAX_OUTPUT_CHARS} characters")
-        text = "".join(parts)
-        if len(text) < 2_000 and text.isprintable():  # The common case, quickly: no NUL, no surrogates.
-            return text
         try:
+            for index, path, root, steps in self._slots:
+                value = variables.get(root)
+                if steps:
+                    for step in steps:
+                        value = value.get(step) if isinstance(value, dict) else None
+                if type(value) is str:
+                    parts[index] = value
+                elif value is not None:
+                    parts[index] = printed(value, path)
+            if len(parts) > 32 and sum(map(len, parts)) > MAX_OUTPUT_CHARS:  # Before many large parts are copied.
+                raise Refused(f"output over {MAX_OUTPUT_CHARS} characters")
+            text = "".join(parts)
+            if len(text) < 2_000 and text.isprintable():  # The common case, quickly: no NUL, no surrogates.
+                return text
             return checked_output(text)
         except Refused as error:
-            raise RenderError(self._field, error.message) from None
-
-    def _printed(self, value: Any, name: str, steps: tuple[str, ...]) -> str:
-        try:
-            return printed(value)
-        except Refused as error:
-            path = ".".join((name, *steps)) + error.path
-            raise RenderError(self._field, f"variable {path}: {error.message}") from None
+            raise RenderError(self._field, str(error)) from None
 
 
 def split(source: str, field: str) -> Segments | None:
     """`source` for the fast path, or None if it holds anything but plain placeholders."""
-    if "{%" in source or "{#" in source:
-        return None
     pieces = _PLACEHOLDER.split(source)
-    if any("{{" in text for text in pieces[::2]) or any(text.endswith("{") for text in pieces[:-1:2]):
+    texts, paths = pieces[::2], [path.split(".") for path in pieces[1::2]]
+    if any("{{" in text or "{%" in text or "{#" in text for text in texts):
         return None
-    for path in pieces[1::2]:
-        names = path.split(".")
-        if names[0] in _LOGIC_NAMES or not all(map(str.isidentifier, names)):
-            return None
+    if any(text.endswith("{") for text in texts[:-1]):
+        return None
+    if any(path[0] in _LOGIC_NAMES or not all(map(str.isidentifier, path)) for path in paths):
+        return None
     return Segments(pieces, field)

@@ -8,21 +8,20 @@ template. A data leaf always renders to text, also when it is exactly one placeh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from apps.messaging.rendering import budget
 from apps.messaging.rendering.errors import Refused, TemplateSyntaxError
 from apps.messaging.rendering.logic import FUEL, Logic
-from apps.messaging.rendering.segments import split
-from apps.messaging.rendering.values import BAD_TEXT, JsonCopy, bad_character, kind
+from apps.messaging.rendering.segments import Segments, split
+from apps.messaging.rendering.values import BAD_TEXT, MAX_WORK, bad_character, budget, plain
 
 MAX_SOURCE_CHARS: Final = 65_536
-"""Per text, and for all of `data_template` written as JSON. Bounds what a template costs that runs straight through."""
-MAX_LOGIC_LEAVES: Final = 50
+"""Per text, and for all of `data_template` written as JSON: what runs straight through is bounded by its length."""
+MAX_DATA_TAGS: Final = 200
 LEAF_FUEL: Final = 1_000
-"""Both stop thousands of leaves with loops, each with fuel of its own."""
+"""Both stop thousands of data leaves with a loop in each."""
 
 
 class Rendered(NamedTuple):
@@ -33,33 +32,28 @@ class Rendered(NamedTuple):
     data: dict[str, Any]
 
 
-class _Dynamic(Protocol):
-    """A part of the sources that depends on the variables. Everything else is its own result: a constant."""
-
-    @property
-    def names(self) -> frozenset[str]: ...
-    def render(self, variables: Mapping[str, Any]) -> Any: ...
-
-
-_Text: TypeAlias = "str | _Dynamic"
-
-
 class _Branch:
     """An object or a list of the data template with placeholders somewhere in it."""
 
     __slots__ = ("_constant", "_slots", "names")
 
-    def __init__(self, constant: Any, slots: Iterable[tuple[Any, _Dynamic]]) -> None:
+    names: frozenset[str]
+
+    def __init__(self, constant: Any, slots: list[tuple[Any, _Dynamic]]) -> None:
         """`slots` are the keys or indexes of `constant` to be filled."""
         self._constant = constant
-        self._slots = tuple(slots)
-        self.names = frozenset[str]().union(*(node.names for _, node in self._slots))
+        self._slots = slots
+        self.names = frozenset[str]().union(*(node.names for _, node in slots))
 
     def render(self, variables: Mapping[str, Any]) -> Any:
         result = self._constant.copy()
         for key, node in self._slots:
             result[key] = node.render(variables)
         return result
+
+
+_Dynamic: TypeAlias = Segments | Logic | _Branch
+"""A part of the sources with something to fill in. Every other part is its own result."""
 
 
 class CompiledTemplate:
@@ -72,11 +66,11 @@ class CompiledTemplate:
     is_static: bool
     """Nothing depends on the variables: `render` gives everybody the same object."""
 
-    def __init__(self, title: _Text, body: _Text, data: dict[str, Any] | _Dynamic) -> None:
+    def __init__(self, title: str | _Dynamic, body: str | _Dynamic, data: dict[str, Any] | _Branch) -> None:
         self._title = title
         self._body = body
         self._data = data
-        dynamic = [part for part in (title, body, data) if not isinstance(part, (str, dict))]
+        dynamic = [part for part in (title, body, data) if isinstance(part, _Dynamic)]
         self.variables = tuple(sorted(frozenset[str]().union(*(part.names for part in dynamic))))
         self.is_static = not dynamic
         self._static = self._render({}) if self.is_static else None
@@ -86,11 +80,11 @@ class CompiledTemplate:
 
         Raises RenderError.
         """
-        return self._static if self._static is not None else self._render(variables)
+        return self._static or self._render(variables)
 
     def _render(self, variables: Mapping[str, Any]) -> Rendered:
         title, body, data = self._title, self._body, self._data
-        budget.start()
+        budget.left = MAX_WORK
         return Rendered(
             title if isinstance(title, str) else title.render(variables),
             body if isinstance(body, str) else body.render(variables),
@@ -103,26 +97,24 @@ def compile_template(*, title: str = "", body: str = "", data: Mapping[str, Any]
 
     Raises TemplateSyntaxError, naming field, line and column.
     """
-    for field, source in (("title_template", title), ("body_template", body)):
+    encoded = "{}"
+    if data is not None:
+        if not isinstance(data, dict):
+            raise TemplateSyntaxError("data_template", f"must be an object, not {type(data).__name__}")
+        budget.left = MAX_WORK
+        try:
+            plain(data, "data_template")
+        except Refused as error:
+            raise TemplateSyntaxError(error.path or "data_template", error.message) from None
+        encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for field, source in (("title_template", title), ("body_template", body), ("data_template", encoded)):
         if not isinstance(source, str):
-            raise TemplateSyntaxError(field, f"must be text, not {kind(source)}")
+            raise TemplateSyntaxError(field, f"must be text, not {type(source).__name__}")
         if len(source) > MAX_SOURCE_CHARS:
             raise TemplateSyntaxError(field, f"longer than {MAX_SOURCE_CHARS} characters")
-    return _compile(title, body, _encoded(data) if data else "{}")
-
-
-def _encoded(data: Any) -> str:
-    """`data` as JSON. Raises TemplateSyntaxError if it is no JSON object."""
-    if not isinstance(data, dict):
-        raise TemplateSyntaxError("data_template", f"must be a JSON object, not {kind(data)}")
-    try:
-        JsonCopy().copy(data)
-    except Refused as error:
-        raise TemplateSyntaxError(f"data_template{error.path}", error.message) from None
-    encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    if len(encoded) > MAX_SOURCE_CHARS:
-        raise TemplateSyntaxError("data_template", f"longer than {MAX_SOURCE_CHARS} characters")
-    return encoded
+    if sum(map(encoded.count, ("{{", "{%", "{#"))) > MAX_DATA_TAGS:
+        raise TemplateSyntaxError("data_template", f"more than {MAX_DATA_TAGS} tags")
+    return _compile(title, body, encoded)
 
 
 @lru_cache(maxsize=512)
@@ -130,40 +122,27 @@ def _compile(title: str, body: str, data: str) -> CompiledTemplate:
     return CompiledTemplate(
         _compile_text(title, "title_template", FUEL),
         _compile_text(body, "body_template", FUEL),
-        _DataCompiler().node(json.loads(data), "data_template"),
+        _compile_node(json.loads(data), "data_template"),
     )
 
 
-def _compile_text(source: str, field: str, fuel: int) -> _Text:
+def _compile_text(source: str, field: str, fuel: int) -> str | _Dynamic:
     if (position := bad_character(source)) is not None:
-        raise TemplateSyntaxError.at(position, source, field, BAD_TEXT)
+        raise TemplateSyntaxError(field, BAD_TEXT, source=source, position=position)
     if "{{" not in source and "{%" not in source and "{#" not in source:
         return source
     return split(source, field) or Logic(source, field, fuel)
 
 
-class _DataCompiler:
-    """One data template: its leaves with logic are counted."""
-
-    def __init__(self) -> None:
-        self._logic_leaves = 0
-
-    def node(self, value: Any, field: str) -> Any:
-        """`value` itself where it is constant, else a _Dynamic."""
-        if isinstance(value, str):
-            return self._leaf(value, field)
-        if isinstance(value, dict):
-            nodes = [(key, self.node(item, f"{field}.{key}")) for key, item in value.items()]
-        elif isinstance(value, list):
-            nodes = [(index, self.node(item, f"{field}[{index}]")) for index, item in enumerate(value)]
-        else:
-            return value
-        slots = [(key, node) for key, node in nodes if hasattr(node, "render")]
-        return _Branch(value, slots) if slots else value
-
-    def _leaf(self, source: str, field: str) -> _Text:
-        text = _compile_text(source, field, LEAF_FUEL)
-        self._logic_leaves += isinstance(text, Logic)
-        if self._logic_leaves > MAX_LOGIC_LEAVES:
-            raise TemplateSyntaxError(field, f"more than {MAX_LOGIC_LEAVES} texts with logic in the data")
-        return text
+def _compile_node(value: Any, field: str) -> Any:
+    """A _Dynamic, or `value` itself if there is nothing to fill in."""
+    if isinstance(value, str):
+        return _compile_text(value, field, LEAF_FUEL)
+    if isinstance(value, dict):
+        nodes = [(key, _compile_node(item, f"{field}.{key}")) for key, item in value.items()]
+    elif isinstance(value, list):
+        nodes = [(index, _compile_node(item, f"{field}[{index}]")) for index, item in enumerate(value)]
+    else:
+        return value
+    slots = [(key, node) for key, node in nodes if isinstance(node, _Dynamic)]
+    return _Branch(value, slots) if slots else value

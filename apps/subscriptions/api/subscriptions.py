@@ -31,7 +31,7 @@ from apps.tenants.access import Caller
 from apps.tenants.models import KeyKind
 from apps.tenants.scopes import SDK_SCOPE
 from apps.tenants.views import SignalView
-from automata_signal.api import validated
+from automata_signal.api import NoInput, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 READ = ("subscriptions:read", SDK_SCOPE)
@@ -55,11 +55,6 @@ def source_of(caller: Caller) -> str:
     return {"publishable": "device", "secret": "api"}.get(caller.kind, "operator")
 
 
-def query_of(request: Request) -> dict[str, Any]:
-    """The query parameters that are not the page's own."""
-    return {name: value for name, value in request.query_params.items() if name not in ("cursor", "limit")}
-
-
 class SubscriptionsView(SignalView):
     scopes = {"GET": "subscriptions:read", "POST": WRITE}
 
@@ -71,7 +66,7 @@ class SubscriptionsView(SignalView):
         responses=SubscriptionAnswer(many=True),
     )
     def get(self, request: Request) -> Response:
-        filters = validated(SubscriptionFilters, query_of(request))
+        filters = self.query(SubscriptionFilters)
         rows = selectors.subscriptions_list(application=self.application, filters=filters)
         return self.page(rows, lambda row: SubscriptionAnswer(row).data)
 
@@ -196,6 +191,7 @@ class LogoutView(OneSubscriptionView):
         responses=SubscriptionAnswer,
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
+        validated(NoInput, request.data)
         row = services.subscription_logout(subscription=self.find(subscription_id), **self.who)
         return Response(SubscriptionAnswer(row).data)
 

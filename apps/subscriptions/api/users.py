@@ -22,10 +22,10 @@ from apps.subscriptions.api.serializers import (
     UserFilters,
     UserUpdateInput,
 )
-from apps.subscriptions.api.subscriptions import query_of, setter_of, source_of
+from apps.subscriptions.api.subscriptions import setter_of, source_of
 from apps.subscriptions.models import AppUser
 from apps.tenants.views import SignalView
-from automata_signal.api import validated
+from automata_signal.api import NoInput, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TAG = ["users"]
@@ -42,8 +42,7 @@ class UsersView(SignalView):
         responses=UserAnswer(many=True),
     )
     def get(self, request: Request) -> Response:
-        filters = validated(UserFilters, query_of(request))
-        rows = selectors.users_list(application=self.application, **filters)
+        rows = selectors.users_list(application=self.application, **self.query(UserFilters))
         return self.page(rows, lambda row: UserAnswer(row).data)
 
     @extend_schema(
@@ -122,6 +121,7 @@ class UserEraseView(OneUserView):
         responses={204: None},
     )
     def post(self, request: Request, user_id: UUID | None = None) -> Response:
+        validated(NoInput, request.data)
         services.user_erase(user=self.find(user_id, archived_too=True), **self.who)
         return Response(status=204)
 

@@ -50,10 +50,15 @@ class FastAdmin(_Admin):
     paginator = BoundedPaginator
     list_per_page = 50
     list_max_show_all = 0
-    ordering: Sequence[Any] = ("-pk",)
-    sortable_by: Sequence[str] = ()
-    search_fields: Sequence[str] = ("pk",)
+    ordering: ClassVar[Any] = ("-pk",)
+    sortable_by: ClassVar[Any] = ()
+    search_fields: ClassVar[Any] = ("pk",)
     actions: Any = None
+    list_display: Any
+    list_filter: ClassVar[Any]
+    list_select_related: ClassVar[Any]
+    fields: ClassVar[Any]
+    readonly_fields: ClassVar[Any]
     list_filter_sheet = True
     warn_unsaved_form = True
     change_form_outer_before_template = "admin/console/panels_before.html"
@@ -68,7 +73,7 @@ class FastAdmin(_Admin):
         if lookup in offered:
             return True
         if any(lookup.startswith(f"{name}__") for name in offered if isinstance(name, str)):
-            return super().lookup_allowed(lookup, value, request)
+            return bool(super().lookup_allowed(lookup, value, request))  # type: ignore[arg-type]
         columns = {"pk", *(name for f in self.model._meta.get_fields() for name in (f.name, getattr(f, "attname", "")))}
         return lookup.split("__")[0] not in columns  # what is no look-up at all is Django's to answer
 
@@ -94,7 +99,7 @@ class FastAdmin(_Admin):
 
     def _is_relation(self, name: str) -> bool:
         try:
-            return self.model._meta.get_field(name).is_relation
+            return bool(self.model._meta.get_field(name).is_relation)
         except FieldDoesNotExist:
             return False
 
@@ -136,7 +141,7 @@ class ScopedAdmin(FastAdmin):
         return getattr(row, f"{last}_id")  # type: ignore[no-any-return]
 
     def is_allowed(self, request: HttpRequest, scope: str, row: Any = None) -> bool:
-        """Whether the scope is there, in the row's application; without a row, in any. A row given by its id is read."""
+        """Whether the scope is there, in the row's application; without one, in any. A row given by its id is read."""
         if not scope:
             return False
         if row is not None and not isinstance(row, Model):
@@ -190,8 +195,7 @@ class ScopedAdmin(FastAdmin):
             kwargs["queryset"] = admin.get_queryset(request) if admin else target._default_manager.none()
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs["widget"] = SafeAutocompleteSelect(db_field, self.admin_site)
-        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
-        return field
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -230,7 +234,9 @@ class ScopedAdmin(FastAdmin):
         refusal = getattr(request, "_console_refusal", None)
         if refusal is None:
             return form
-        return type(form)(form.__name__, (RefusedForm, form), {"refusal": refusal, "aliases": self.refusal_aliases})
+        return type(form)(  # type: ignore[misc]
+            form.__name__, (RefusedForm, form), {"refusal": refusal, "aliases": self.refusal_aliases}
+        )
 
     def changeform_view(
         self,
@@ -247,8 +253,8 @@ class ScopedAdmin(FastAdmin):
                 return super().changeform_view(request, object_id, form_url, extra_context)
         except (SignalError, DecryptionError) as error:
             request._console_refusal = _refusal(error)  # type: ignore[attr-defined]
-        for upload in request.FILES.values():
-            for file in upload if isinstance(upload, list) else [upload]:
+        for name in request.FILES:
+            for file in request.FILES.getlist(name):
                 file.seek(0)
         return super().changeform_view(request, object_id, form_url, extra_context)
 
@@ -343,9 +349,7 @@ class ScopedAdmin(FastAdmin):
         }
         return TemplateResponse(request, "admin/console/action.html", context)
 
-    def _run(
-        self, request: HttpRequest, action: RowAction, row: Any, form: forms.Form
-    ) -> HttpResponseBase | None:
+    def _run(self, request: HttpRequest, action: RowAction, row: Any, form: forms.Form) -> HttpResponseBase | None:
         """The answer to a POST, or None to show the form again."""
         try:
             answer = getattr(self, action.name)(request, row, form.cleaned_data)

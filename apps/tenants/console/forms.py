@@ -120,7 +120,9 @@ def add_refusal(form: BaseForm, refusal: SignalError, aliases: Mapping[str, str]
 
 def _form_field(place: str, aliases: Mapping[str, str]) -> tuple[str, str]:
     """The form's field for a place such as `targeting_criteria.all[1].value`, and the place within it."""
-    known = max((alias for alias in aliases if re.match(rf"{re.escape(alias)}(?![A-Za-z0-9_])", place)), key=len, default="")
+    known = max(
+        (alias for alias in aliases if re.match(rf"{re.escape(alias)}(?![A-Za-z0-9_])", place)), key=len, default=""
+    )
     if not known:
         known = re.split(r"[.\[(]", place, maxsplit=1)[0]
     return aliases.get(known, known), place[len(known) :].lstrip(".")

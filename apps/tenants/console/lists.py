@@ -59,7 +59,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptabl
         return self.object_list.order_by().values("pk")[: COUNT_MAX + 1].count()
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         return min(self.counted, COUNT_MAX)
 
     @property
@@ -92,7 +92,7 @@ class ScopedChangeList(_ChangeList):
 class ApplicationFilter(admin.SimpleListFilter):
     """Only of one application; offered to who has several."""
 
-    title = gettext_lazy("application")  # type: ignore[assignment]
+    title = gettext_lazy("application")
     parameter_name = "application"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
@@ -113,7 +113,7 @@ class ApplicationFilter(admin.SimpleListFilter):
 class AddedFilter(admin.SimpleListFilter):
     """Made within the last hours or days. Ids are UUIDv7, so a time is a range of the primary key."""
 
-    title = gettext_lazy("added")  # type: ignore[assignment]
+    title = gettext_lazy("added")
     parameter_name = "added"
     _SECONDS = {"1h": 3_600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 
@@ -133,7 +133,10 @@ def newest(queryset: QuerySet[Any], size: int = NEWEST) -> QuerySet[Any]:
 
 
 def rare_filter(
-    title: str, parameter: str, choices: Iterable[tuple[str, str]], narrow: Callable[[QuerySet[Any], str], QuerySet[Any]]
+    title: Any,
+    parameter: str,
+    choices: Iterable[tuple[Any, Any]],
+    narrow: Callable[[QuerySet[Any], str], QuerySet[Any]],
 ) -> type[admin.SimpleListFilter]:
     """A filter by what has no index: among the newest `NEWEST` of the rows that the filters before it leave."""
     offered = [(str(value), label) for value, label in choices]
@@ -152,7 +155,7 @@ def rare_filter(
 
 
 def link_filter(
-    title: str, parameter: str, narrow: Callable[[QuerySet[Any], UUID], QuerySet[Any]]
+    title: Any, parameter: str, narrow: Callable[[QuerySet[Any], UUID], QuerySet[Any]]
 ) -> type[admin.SimpleListFilter]:
     """The rows of one other row, whose id a link of the console gives; shown while it is in use."""
 

@@ -130,7 +130,7 @@ def served(peer, apns, environment: str) -> dict[int, str]:
         if result.outcome is Outcome.ACCEPTED:
             outcomes[test_type] = "sandbox" if "127.0.0.1" in peer.requests[0].headers[":authority"] else "production"
         else:
-            assert (result.outcome, result.reason) == (Outcome.CREDENTIAL, "EnvironmentNotServed")
+            assert (result.outcome, result.reason) == (Outcome.UNSUPPORTED, "EnvironmentNotServed")
             assert (result.http_status, result.subscription_status, peer.requests) == (0, None, [])
     return outcomes
 

@@ -60,7 +60,6 @@ def test_a_message_equals_what_google_s_client_builds(peer, fcm):
             "automata_message_id": message_id,
         },
         android=messaging.AndroidConfig(
-            collapse_key=message_id,
             priority="normal",
             ttl=datetime.timedelta(seconds=3600),
             notification=messaging.AndroidNotification(
@@ -81,7 +80,7 @@ def test_a_silent_message_has_no_notification(peer, fcm):
     expected = messaging.Message(
         token=TOKEN,
         data={"sync": "1", "automata_message_id": message_id},
-        android=messaging.AndroidConfig(collapse_key=message_id, priority="high"),
+        android=messaging.AndroidConfig(priority="high"),
     )
     assert sent_message(peer.requests[0]) == by_google(expected)
 

@@ -1,0 +1,616 @@
+"""The console's pages of templates, messages with their timeline, and the dispatches behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import display
+
+from apps.messaging import services
+from apps.messaging.content import ContentSource, check_template, recipient_variables
+from apps.messaging.models import (
+    BatchState,
+    Dispatch,
+    DispatchBatch,
+    DispatchState,
+    Message,
+    MessageEvent,
+    MessageStatus,
+    MessageTemplate,
+    MessageTemplateVersion,
+)
+from apps.messaging.rendering import RenderError
+from apps.messaging.selectors import message_content, message_events
+from apps.messaging.services import batch_of
+from apps.subscriptions.admin import masked, subscription_ids_by_token, user_ids, with_sealed_token
+from apps.subscriptions.models import AppUser, Subscription
+from apps.tenants.console import (
+    AddedFilter,
+    ApplicationFilter,
+    Panel,
+    ReadOnlyAdmin,
+    ScopedHistoryAdmin,
+    admin_link,
+    as_uuid,
+    grants_of,
+    json_text,
+    link_filter,
+    list_address,
+    panel_for,
+    rare_filter,
+    row_action,
+    table_panel,
+)
+from apps.tenants.console.base import search_by_name
+from apps.tenants.console.lists import newest
+from automata_signal.errors import SignalError
+from automata_signal.ids import IdRange, event_id
+
+STATUS_COLOURS = {
+    MessageStatus.PENDING.value: "info",
+    MessageStatus.SUCCESSFUL.value: "success",
+    MessageStatus.ERRORED.value: "warning",
+    MessageStatus.FAILED.value: "danger",
+    MessageStatus.RECEIVED.value: "success",
+    MessageStatus.CONVERTED.value: "primary",
+}
+OPEN = (MessageStatus.PENDING, MessageStatus.ERRORED)
+
+
+def campaign_link(campaign_id: UUID | None) -> Any:
+    """By its address alone: campaigns stand above this app."""
+    if campaign_id is None:
+        return "–"
+    return admin_link("campaigns.MessageCampaign", campaign_id, campaign_id)
+
+
+# --- Templates -----------------------------------------------------------------------------------------------------
+
+
+@admin.register(MessageTemplate)
+class MessageTemplateAdmin(ScopedHistoryAdmin):
+    read_scope, write_scope = "templates:read", "templates:write"
+    list_display = ("name", "application", "version", "is_active", "updated_at")
+    list_select_related = ("application",)
+    list_filter = (ApplicationFilter, "is_active")
+    fields = (
+        "application",
+        "name",
+        "description",
+        "title_template",
+        "body_template",
+        "data_template",
+        "options",
+        "is_active",
+        "version",
+        "updated_at",
+        "id",
+    )
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields if obj else self.fields[:-4]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("application", "version", "updated_at", "id") if obj else ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("application")
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return search_by_name(queryset, term, "name")
+
+    def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> MessageTemplate:
+        return services.template_create(created_by=str(request.user), **cleaned)
+
+    def update(self, request: HttpRequest, row: MessageTemplate, changes: dict[str, Any]) -> MessageTemplate:
+        return services.template_update(template=row, changed_by=str(request.user), changes=changes)
+
+    def remove(self, request: HttpRequest, row: MessageTemplate) -> None:
+        services.template_delete(template=row)
+
+    def panels(self, request: HttpRequest, row: MessageTemplate) -> list[Panel]:
+        versions = row.versions.all()[:20]
+        rows = [
+            (
+                admin_link("messaging.MessageTemplateVersion", version.pk, f"v{version.version}"),
+                version.title_template[:80],
+                version.body_template[:120],
+                version.created_at,
+                version.created_by,
+            )
+            for version in versions
+        ]
+        headers = (_("version"), _("title"), _("body"), _("made"), _("by"))
+        return [preview_panel(request, row), table_panel(_("Versions"), headers, rows)]
+
+
+def preview_panel(request: HttpRequest, template: MessageTemplate) -> Panel:
+    """The present version as the user whose external id is in `?preview=` would see it, or with no variables at all."""
+    external_id = request.GET.get("preview", "").replace("\0", "").strip()[:255]
+    problem, user, content = "", None, None
+    may_see_users = grants_of(request).has("users:read", template.application_id)
+    if external_id and may_see_users:
+        user = AppUser.objects.for_application(template.application).filter(external_id=external_id).first()
+        problem = "" if user else _("There is no such user.")
+    try:
+        check_template(template.title_template, template.body_template, template.data_template)
+        source = ContentSource(
+            template.title_template,
+            template.body_template,
+            template.data_template,
+            template.options,
+            is_personalised=True,
+        )
+        content = source.render(_variables(user) if user else {})
+    except SignalError as error:
+        problem = error.message
+    except RenderError as error:
+        problem = f"{error.field}: {error.message}"
+    shown = {
+        "title": content.title if content else "",
+        "body": content.body if content else "",
+        "data": json_text(content.data if content else {}),
+    }
+    context = {"content": shown, "problem": problem, "external_id": external_id, "may_choose": may_see_users}
+    return Panel(_("Preview"), "admin/console/preview.html", context)
+
+
+def _variables(user: AppUser) -> dict[str, Any]:
+    subscription = user.subscriptions.defer("token").order_by("-last_active_at").first()
+    return recipient_variables(
+        external_id=user.external_id,
+        properties=user.properties,
+        tags=subscription.tags if subscription else {},
+        language=subscription.device_language if subscription else user.application.default_language,
+        country=subscription.country_code if subscription else "",
+    )
+
+
+@admin.register(MessageTemplateVersion)
+class MessageTemplateVersionAdmin(ReadOnlyAdmin):
+    read_scope = "templates:read"
+    application_path = "template__application"
+    list_display = ("template", "version", "created_at", "created_by")
+    list_select_related = ("template",)
+    list_filter = (ApplicationFilter,)
+    fields = (
+        "template",
+        "version",
+        "title_template",
+        "body_template",
+        "data_text",
+        "options_text",
+        "created_at",
+        "created_by",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("template")
+
+    @admin.display(description=gettext_lazy("data"))
+    def data_text(self, row: MessageTemplateVersion) -> Any:
+        return json_text(row.data_template)
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_text(self, row: MessageTemplateVersion) -> Any:
+        return json_text(row.options)
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return search_by_name(queryset, term, "template__name")
+
+
+# --- Messages ------------------------------------------------------------------------------------------------------
+
+
+def messages_of_campaign(rows: QuerySet[Any], campaign_id: UUID) -> QuerySet[Any]:
+    """A message's id is made after its dispatch's, so nothing older than the first dispatch can be the campaign's."""
+    first = Dispatch.objects.filter(campaign_id=campaign_id).order_by("pk").values_list("pk", flat=True).first()
+    return rows.filter(campaign_id=campaign_id, pk__gt=first) if first else rows.none()
+
+
+def messages_of_users(rows: QuerySet[Any], users: Sequence[UUID]) -> QuerySet[Any]:
+    """By the subscriptions that the users have, since messages have no index by user."""
+    subscriptions = list(Subscription.with_archived.filter(user_id__in=users).values_list("pk", flat=True)[:1_000])
+    return rows.filter(subscription_id__in=subscriptions, user_id__in=users)
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    read_scope = "messages:read"
+    search_help_text = gettext_lazy("Id of a message, subscription, campaign or user; external id; or a whole token")
+    list_display = (
+        "id",
+        "application",
+        "channel_type",
+        "state",
+        "error_reason",
+        "attempts",
+        "created_at",
+        "sent_at",
+        "received_at",
+        "campaign",
+    )
+    list_select_related = ("application",)
+    list_filter = (
+        ApplicationFilter,
+        link_filter(gettext_lazy("subscription"), "subscription", lambda rows, key: rows.filter(subscription_id=key)),
+        link_filter(gettext_lazy("user"), "user", lambda rows, key: messages_of_users(rows, [key])),
+        link_filter(gettext_lazy("campaign"), "campaign", messages_of_campaign),
+        link_filter(gettext_lazy("batch"), "range", lambda rows, key: rows.filter(pk__range=(key, IdRange(key).last))),
+        AddedFilter,
+        rare_filter(
+            gettext_lazy("status"), "status", MessageStatus.choices, lambda rows, value: rows.filter(status=value)
+        ),
+    )
+    fieldsets = (
+        (None, {"fields": ("state", "error_reason", "error_text", "attempts", "retry_at")}),
+        (
+            gettext_lazy("Of"),
+            {"fields": ("application", "campaign", "dispatch_link", "user_link", "subscription_link", "channel_type")},
+        ),
+        (
+            gettext_lazy("Times"),
+            {"fields": ("created_at", "sent_at", "received_at", "converted_at", "failed_at", "id")},
+        ),
+    )
+    row_actions = ("cancel",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("application")
+
+    @display(description=gettext_lazy("status"), label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
+    def state(self, row: Message) -> tuple[str, Any]:
+        return str(row.status), MessageStatus(row.status).label
+
+    @admin.display(description=gettext_lazy("error details"))
+    def error_text(self, row: Message) -> Any:
+        return json_text(row.error_details)
+
+    @admin.display(description=gettext_lazy("campaign"))
+    def campaign(self, row: Message) -> Any:
+        return campaign_link(row.campaign_id)
+
+    @admin.display(description=gettext_lazy("dispatch"))
+    def dispatch_link(self, row: Message) -> Any:
+        return admin_link("messaging.Dispatch", row.dispatch_id, row.dispatch_id)
+
+    @admin.display(description=gettext_lazy("user"))
+    def user_link(self, row: Message) -> Any:
+        if row.user_id is None:
+            return "–"
+        user = AppUser.with_archived.filter(pk=row.user_id).first()
+        return admin_link("subscriptions.AppUser", row.user_id, user or row.user_id)
+
+    @admin.display(description=gettext_lazy("subscription"))
+    def subscription_link(self, row: Message) -> Any:
+        rows = with_sealed_token(Subscription.with_archived.filter(pk=row.subscription_id))
+        subscription = rows.first()
+        if subscription is None:
+            return str(row.subscription_id)
+        text = f"{subscription.get_type_display()} · {masked(subscription.sealed)} · {subscription.device_model}"
+        return admin_link("subscriptions.Subscription", subscription.pk, text.rstrip(" ·"))
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """One question after the other, each by an index of its own."""
+        if key := as_uuid(term):
+            for found in (queryset.filter(pk=key), queryset.filter(subscription_id=key)):
+                if found.exists():
+                    return found
+            if Dispatch.objects.filter(campaign_id=key).exists():
+                return messages_of_campaign(queryset, key)
+            return messages_of_users(queryset, [key])
+        applications = grants_of(request).applications(self.read_scope)
+        if users := user_ids(applications, term):
+            return messages_of_users(queryset, users)
+        return queryset.filter(subscription_id__in=subscription_ids_by_token(applications, term))
+
+    @row_action(
+        gettext_lazy("Cancel"),
+        scope="messages:send",
+        icon="cancel_schedule_send",
+        variant="danger",
+        explain=gettext_lazy("If it has not left yet, it never will: it becomes failed, as canceled."),
+        is_offered=lambda message: message.status in OPEN,
+    )
+    def cancel(self, request: HttpRequest, row: Message, cleaned: dict[str, Any]) -> str:
+        services.message_cancel(application=row.application, message_id=row.pk)
+        return _("The message is canceled.")
+
+    def panels(self, request: HttpRequest, row: Message) -> list[Panel]:
+        return [content_panel(row), timeline_panel(row), *batch_panels(row)]
+
+
+def content_panel(message: Message) -> Panel:
+    """What the recipient saw."""
+    try:
+        content = message_content(message)
+    except ObjectDoesNotExist:
+        context: dict[str, Any] = {"problem": _("The dispatch that had the content is gone.")}
+    else:
+        shown = {"title": content["title"], "body": content["body"], "data": json_text(content["data"])}
+        context = {"content": {**shown, "options": json_text(content["options"])}}
+    return Panel(_("Content"), "admin/console/preview.html", context, before=True)
+
+
+def timeline_panel(message: Message) -> Panel:
+    """From the request to the tap, with the provider's answers."""
+    entries = [
+        {
+            "colour": "info",
+            "label": _("Accepted"),
+            "at": message.created_at,
+            "details": [(_("channel"), message.get_channel_type_display())],
+        }
+    ]
+    for event in message_events(message):
+        entries.append(
+            {
+                "colour": STATUS_COLOURS[event.event_type],
+                "label": event.get_event_type_display(),
+                "at": event.occurred_at,
+                "details": list((event.metadata or {}).items()) if isinstance(event.metadata, dict) else [],
+            }
+        )
+    if message.status == MessageStatus.ERRORED and message.retry_at:
+        entries.append({"colour": "default", "label": _("Next attempt"), "at": message.retry_at, "details": []})
+    return Panel(_("Timeline"), "admin/console/timeline.html", {"entries": entries}, before=True)
+
+
+def batch_panels(message: Message) -> list[Panel]:
+    batch = batch_of(application=message.application, message_id=message.pk)
+    if batch is None:
+        return []
+    link = admin_link("messaging.DispatchBatch", batch.pk, batch.pk)
+    row = (link, batch.get_state_display(), batch.recipient_count, batch.due_at, batch.claims)
+    headers = (_("batch"), _("state"), _("recipients"), _("due"), _("claims"))
+    return [table_panel(_("Sent in"), headers, [row])]
+
+
+def _message_rows(rows: QuerySet[Message]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            admin_link("messaging.Message", m.pk, f"{m.created_at:%Y-%m-%d %H:%M:%S}"),
+            MessageStatus(m.status).label,
+            m.error_reason,
+            m.sent_at,
+            m.received_at,
+            m.converted_at,
+        )
+        for m in rows.order_by("-pk")[:20]
+    ]
+
+
+def _message_headers() -> tuple[str, ...]:
+    return _("accepted (UTC)"), _("status"), _("reason"), _("sent"), _("received"), _("converted")
+
+
+@panel_for(AppUser)
+def messages_of_user_panel(request: HttpRequest, user: AppUser) -> Panel | None:
+    if not grants_of(request).has("messages:read", user.application_id):
+        return None
+    rows = messages_of_users(Message.objects.filter(application_id=user.application_id), [user.pk])
+    more = list_address("messaging.Message", user=user.pk)
+    return table_panel(_("Recent messages"), _message_headers(), _message_rows(rows), more=more)
+
+
+@panel_for(Subscription)
+def messages_of_subscription_panel(request: HttpRequest, subscription: Subscription) -> Panel | None:
+    if not grants_of(request).has("messages:read", subscription.application_id):
+        return None
+    rows = Message.objects.filter(application_id=subscription.application_id, subscription_id=subscription.pk)
+    more = list_address("messaging.Message", subscription=subscription.pk)
+    return table_panel(_("Recent messages"), _message_headers(), _message_rows(rows), more=more)
+
+
+@admin.register(MessageEvent)
+class MessageEventAdmin(ReadOnlyAdmin):
+    """Events have no index by application: without a search, an operator sees those among the newest."""
+
+    read_scope = "messages:read"
+    search_help_text = gettext_lazy("Id of a message or of an event")
+    list_display = ("occurred_at", "application", "state", "message_link", "metadata_line")
+    list_select_related = ("application",)
+    list_filter = (
+        ApplicationFilter,
+        AddedFilter,
+        rare_filter(
+            gettext_lazy("event"), "event", MessageStatus.choices, lambda rows, value: rows.filter(event_type=value)
+        ),
+    )
+    fields = ("occurred_at", "application", "state", "message_link", "metadata_text", "id")
+
+    @display(description=gettext_lazy("event"), label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
+    def state(self, row: MessageEvent) -> tuple[str, Any]:
+        return row.event_type, row.get_event_type_display()
+
+    @admin.display(description=gettext_lazy("message"))
+    def message_link(self, row: MessageEvent) -> Any:
+        return admin_link("messaging.Message", row.message_id, row.message_id)
+
+    @admin.display(description=gettext_lazy("metadata"))
+    def metadata_line(self, row: MessageEvent) -> str:
+        details = row.metadata if isinstance(row.metadata, dict) else {}
+        return ", ".join(f"{name}: {value}" for name, value in details.items())[:120] or "–"
+
+    @admin.display(description=gettext_lazy("metadata"))
+    def metadata_text(self, row: MessageEvent) -> Any:
+        return json_text(row.metadata)
+
+    def unsearched(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if grants_of(request).is_platform:
+            return queryset
+        floor = newest(MessageEvent.objects.all())
+        return self.within(request, floor.order_by(*self.ordering), self.read_scope)
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """The events of a message are a range of the primary key, and so is an event by itself."""
+        key = as_uuid(term)
+        if key is None:
+            return queryset.none()
+        if key.int & 0xFF:
+            return queryset.filter(pk=key)
+        return queryset.filter(pk__range=(event_id(key, 1), event_id(key, 255)))
+
+
+# --- Dispatches ----------------------------------------------------------------------------------------------------
+
+
+@admin.register(Dispatch)
+class DispatchAdmin(ReadOnlyAdmin):
+    read_scope = "messages:read"
+    search_help_text = gettext_lazy("Id of a dispatch or of a campaign")
+    list_display = ("id", "application", "channel_type", "priority", "state", "campaign", "created_at")
+    list_select_related = ("application",)
+    list_filter = (
+        ApplicationFilter,
+        link_filter(gettext_lazy("campaign"), "campaign", lambda rows, key: rows.filter(campaign_id=key)),
+        AddedFilter,
+        rare_filter(gettext_lazy("state"), "state", DispatchState.choices, lambda rows, v: rows.filter(state=v)),
+    )
+    fields = (
+        "application",
+        "campaign",
+        "channel_type",
+        "priority",
+        "state",
+        "ttl_s",
+        "is_personalised",
+        "template_version_link",
+        "title",
+        "body",
+        "data_text",
+        "options_text",
+        "variables_text",
+        "audience_text",
+        "created_at",
+        "id",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("application", "template_version")
+
+    @admin.display(description=gettext_lazy("campaign"))
+    def campaign(self, row: Dispatch) -> Any:
+        return campaign_link(row.campaign_id)
+
+    @admin.display(description=gettext_lazy("template version"))
+    def template_version_link(self, row: Dispatch) -> Any:
+        version = row.template_version
+        return admin_link("messaging.MessageTemplateVersion", version.pk, version) if version else "–"
+
+    @admin.display(description=gettext_lazy("data"))
+    def data_text(self, row: Dispatch) -> Any:
+        return json_text(row.data)
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_text(self, row: Dispatch) -> Any:
+        return json_text(row.options)
+
+    @admin.display(description=gettext_lazy("variables"))
+    def variables_text(self, row: Dispatch) -> Any:
+        return json_text(row.variables)
+
+    @admin.display(description=gettext_lazy("audience"))
+    def audience_text(self, row: Dispatch) -> Any:
+        return (
+            _("named recipients")
+            if row.audience is None
+            else json_text(row.audience)
+            if row.audience
+            else _("everybody")
+        )
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        key = as_uuid(term)
+        if key is None:
+            return queryset.none()
+        found = queryset.filter(pk=key)
+        return found if found.exists() else queryset.filter(campaign_id=key)
+
+    def panels(self, request: HttpRequest, row: Dispatch) -> list[Panel]:
+        rows = [
+            (
+                admin_link("messaging.DispatchBatch", batch.pk, batch.pk),
+                batch.get_state_display(),
+                batch.recipient_count,
+                batch.due_at,
+                batch.claims,
+                batch.finished_at,
+            )
+            for batch in DispatchBatch.objects.filter(dispatch=row).order_by("-pk")[:20]
+        ]
+        headers = (_("batch"), _("state"), _("recipients"), _("due"), _("claims"), _("finished"))
+        return [table_panel(_("Batches"), headers, rows, more=list_address("messaging.DispatchBatch", dispatch=row.pk))]
+
+
+@admin.register(DispatchBatch)
+class DispatchBatchAdmin(ReadOnlyAdmin):
+    read_scope = "messages:read"
+    search_help_text = gettext_lazy("Id of a batch or of its dispatch")
+    list_display = (
+        "id",
+        "application",
+        "subscription_type",
+        "priority",
+        "state",
+        "recipient_count",
+        "due_at",
+        "claims",
+        "finished_at",
+    )
+    list_select_related = ("application",)
+    list_filter = (
+        ApplicationFilter,
+        link_filter(gettext_lazy("dispatch"), "dispatch", lambda rows, key: rows.filter(dispatch_id=key)),
+        AddedFilter,
+        rare_filter(gettext_lazy("state"), "state", BatchState.choices, lambda rows, v: rows.filter(state=v)),
+    )
+    fields = (
+        "application",
+        "dispatch_link",
+        "messages_link",
+        "subscription_type",
+        "priority",
+        "state",
+        "recipient_count",
+        "due_at",
+        "expires_at",
+        "queued_at",
+        "lease_until",
+        "claims",
+        "first_subscription_id",
+        "last_subscription_id",
+        "first_id",
+        "created_at",
+        "finished_at",
+        "receipts_closed",
+        "id",
+    )
+
+    @admin.display(description=gettext_lazy("dispatch"))
+    def dispatch_link(self, row: DispatchBatch) -> Any:
+        return admin_link("messaging.Dispatch", row.dispatch_id, row.dispatch_id)
+
+    @admin.display(description=gettext_lazy("messages"))
+    def messages_link(self, row: DispatchBatch) -> Any:
+        if row.first_id is None:
+            return _("made when it is claimed")
+        address = f"{reverse('admin:messaging_message_changelist')}?range={row.first_id}"
+        return format_html('<a href="{}" class="text-link">{}</a>', address, _("Show them"))
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        key = as_uuid(term)
+        if key is None:
+            return queryset.none()
+        found = queryset.filter(pk=key)
+        return found if found.exists() else queryset.filter(dispatch_id=key)

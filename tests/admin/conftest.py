@@ -1,0 +1,211 @@
+"""An application with everything in it, a second one just the same, and operators who are signed in to the console."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+
+from apps.campaigns.models import CampaignFailure
+from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
+from apps.messaging import lifecycle
+from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent
+from apps.messaging.services import template_create, template_update
+from apps.subscriptions.models import SubscriptionEvent
+from apps.subscriptions.services import subscription_register, user_create
+from apps.subscriptions.status import Setter
+from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
+from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
+from apps.tenants.sign_in import sign_in
+from apps.sandbox.credentials import make_apns_key, make_fcm_account
+from tests.factories import make_messages
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def quick(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@dataclass
+class World:
+    """One application's rows by model label, and what must never be shown of them."""
+
+    application: Application
+    rows: dict[str, object] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    """Texts that only this application's rows hold."""
+
+    def add(self, row):
+        self.rows[row._meta.label] = row
+        return row
+
+    def __getitem__(self, label: str):
+        return self.rows[label]
+
+
+@pytest.fixture(scope="session")
+def provider_keys():
+    key = make_apns_key(["com.example.shop"])
+    account = make_fcm_account("demo-shop", "https://oauth2.googleapis.com/token")
+    return key, account
+
+
+def make_world(application: Application, mark: str, provider_keys, *, people: int = 3) -> World:
+    """At least one row of every model of an application; `mark` is in every name."""
+    world = World(application, marks=[mark])
+    world.add(application)
+    apns_key, account = provider_keys
+    secret = {
+        "team_id": apns_key.team_id,
+        "key_id": apns_key.key_id,
+        "private_key": apns_key.p8,
+        "bundle_id": "com.example.shop",
+        "environment": "both",
+    }
+    fcm = {"service_account": account.service_account}
+    credential_create(application=application, provider="fcm", name=f"{mark} fcm", secret=fcm)
+    world.add(credential_create(application=application, provider="apns", name=f"{mark} apns", secret=secret))
+    world.secrets += [line for line in apns_key.p8.splitlines() if "KEY" not in line and line]
+    world.secrets += account.service_account["private_key"].splitlines()[1:3]
+
+    new = key_create(application=application, name=f"{mark} key", kind=KeyKind.SECRET)
+    rotated = key_rotate(key=new.key, overlap=timedelta(hours=1))
+    world.add(rotated.key)
+    for key in (new, rotated):
+        world.secrets += [key.plaintext, bytes(key.key.digest).hex()]
+
+    owner = Operator.objects.create_user(f"owner-{mark}@example.com".lower(), PASSWORD, name=f"{mark} owner")
+    world.add(membership_set(operator=owner, application=application, role=Role.OWNER))
+    world.add(
+        IdempotencyRecord.objects.create(
+            application=application,
+            key=f"{mark}-idem",
+            route="messages",
+            request_digest=secrets.token_bytes(32),
+            status=202,
+            answer={"secret": f"answer-{mark}"},
+        )
+    )
+    world.secrets.append(f"answer-{mark}")
+
+    user = world.add(user_create(application=application, external_id=f"{mark}-user", properties={"name": mark}))
+    for number in range(people):
+        token = secrets.token_hex(32)
+        subscription, _ = subscription_register(
+            application=application,
+            type="iOSPush",
+            token=token,
+            setter=Setter.PERSON,
+            enabled=True,
+            user=user if number == 0 else None,
+            tags={"mark": mark},
+            device_model=f"{mark}Phone",
+        )
+        world.secrets += [token, bytes(subscription.token_digest).hex()]
+        if number == 0:
+            world.add(subscription)
+            world.token = token
+    world.add(SubscriptionEvent.objects.filter(subscription=world["subscriptions.Subscription"]).first())
+
+    template = template_create(
+        application=application,
+        created_by="tests",
+        name=f"{mark} template",
+        title_template="Hi {{ name }}",
+        body_template=f"{mark} body",
+    )
+    template = world.add(
+        template_update(template=template, changed_by="tests", changes={"body_template": f"{mark} body 2"})
+    )
+    world.add(template.versions.first())
+    world.add(
+        segment_create(
+            application=application,
+            name=f"{mark} segment",
+            criteria={"field": "type", "op": "in", "value": ["iOSPush"]},
+        )
+    )
+    campaign = campaign_create(
+        application=application,
+        name=f"{mark} campaign",
+        title=f"{mark} title",
+        body="Body",
+        targeting_criteria={"segment": str(world["campaigns.Segment"].pk)},
+    )
+    campaign = world.add(campaign_launch(campaign=campaign))
+    fan_out(campaign.pk)
+    world.add(CampaignFailure.objects.create(campaign=campaign, reason=f"{mark}_reason", count=2))
+
+    message = make_messages(application, ["pending"], campaign_id=campaign.pk)[0]
+    subscription = world["subscriptions.Subscription"]
+    type(message).objects.filter(pk=message.pk).update(subscription_id=subscription.pk, user_id=user.pk)
+    with_answer = {"status": 200, "provider_id": f"{mark}-apns-id"}
+    now = timezone.now()
+    one = {"ids": [message.pk], "application_id": application.pk}
+    lifecycle.apply("send", source="pending", at=now, metadata=with_answer, attempted=True, **one)
+    lifecycle.apply("receive", source="successful", at=now + timedelta(seconds=2), **one)
+    message = type(message).objects.get(pk=message.pk)
+    world.add(message)
+    world.add(MessageEvent.objects.filter(message_id=message.pk).first())
+    world.add(Dispatch.objects.get(pk=message.dispatch_id))
+    world.add(DispatchBatch.objects.get(dispatch_id=message.dispatch_id))
+    return world
+
+
+@pytest.fixture
+def world(application, provider_keys) -> World:
+    return make_world(application, "Aurora", provider_keys)
+
+
+@pytest.fixture
+def other(other_application, provider_keys) -> World:
+    return make_world(other_application, "Borealis", provider_keys)
+
+
+def signed_in(operator: Operator) -> Client:
+    client = Client(raise_request_exception=True)
+    client.force_login(operator)
+    return client
+
+
+@pytest.fixture
+def root(db) -> Client:
+    """A superuser at the console."""
+    return signed_in(Operator.objects.create_superuser("root@example.com", PASSWORD, name="Root"))
+
+
+@pytest.fixture
+def member(application):
+    """`member("analyst")`: somebody of that role in the first application, at the console."""
+
+    def make(role: str, of: Application = application) -> Client:
+        operator = Operator.objects.create_user(f"{role}-{of.pk.hex[-6:]}@example.com", PASSWORD)
+        membership_set(operator=operator, application=of, role=role)
+        return signed_in(operator)
+
+    return make
+
+
+@pytest.fixture
+def platform_rows(db) -> dict[str, object]:
+    """A row of each model that belongs to no application."""
+    operator = Operator.objects.create_user("token-holder@example.com", PASSWORD)
+    sign_in(email=operator.email, password=PASSWORD)
+    token = OutstandingToken.objects.get(user=operator)
+    interval = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
+    return {
+        "tenants.Operator": operator,
+        "token_blacklist.OutstandingToken": token,
+        "token_blacklist.BlacklistedToken": BlacklistedToken.objects.create(token=token),
+        "django_celery_beat.IntervalSchedule": interval,
+        "django_celery_beat.PeriodicTask": PeriodicTask.objects.create(name="a task", task="x.y", interval=interval),
+    }
