@@ -63,7 +63,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied()
     if isinstance(exc, OperationalError | InterfaceError | PoolTimeout):
-        log.warning("database unavailable", exc_info=exc)
+        log.warning("the database does not answer", extra={"cause": str(exc)})
         code, body = 503, error_body("UNAVAILABLE", "The database does not answer; try again in a moment.")
         headers["Retry-After"] = "5"
     elif isinstance(exc, SignalError):
@@ -140,7 +140,9 @@ class StrictSerializer(serializers.Serializer[Any]):
                     {str(name)[:200]: ["There is no such field."] for name in unknown[:PROBLEMS_MAX]}
                 )
             if not self.from_text:
-                wrong = {n: p for n, value in data.items() if (p := _type_problem(self.fields[n], value))}
+                wrong: dict[str, Any] = {
+                    n: p for n, value in data.items() if (p := _type_problem(self.fields[n], value))
+                }
                 if wrong:
                     raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)
@@ -171,7 +173,7 @@ _JSON_TYPES: tuple[tuple[type[serializers.Field[Any, Any, Any, Any]], type, str]
 
 
 def _type_problem(field: Any, value: Any) -> list[str] | dict[int, Any] | None:
-    """What is wrong with the JSON type of a value, in the form of rest framework's errors. Null is the field's matter."""
+    """What is wrong with the JSON type of a value, as rest framework writes errors. Null is the field's matter."""
     if value is None:
         return None
     if isinstance(field, serializers.ListField):

@@ -49,7 +49,7 @@ class EnvelopeRenderer(BaseRenderer):
             return b""
         if response is None or not response.exception:
             data = {"success": True, "data": data, "meta": meta() | getattr(response, "meta", {})}
-        return orjson.dumps(data, default=str)
+        return orjson.dumps(data, default=str, option=orjson.OPT_UTC_Z)
 
 
 def error_body(code: str, message: str, details: list[FieldProblem] | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.plumbing import ResolvedComponent, force_instance
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
@@ -58,6 +58,11 @@ _ERROR_SCHEMA = {
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 
 
+def _is_strict(serializer: Any) -> bool:
+    kind = serializer if isinstance(serializer, type) else type(serializer)
+    return issubclass(kind, StrictSerializer)
+
+
 class EnvelopeSchema(AutoSchema):
     """Describes the envelope around each answer, the refusals that every route can give, and strict bodies."""
 
@@ -77,8 +82,8 @@ class EnvelopeSchema(AutoSchema):
     OF_BODIES = ("413", "415")
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
-        schema = super()._map_basic_serializer(serializer, direction)
-        if direction == "request" and isinstance(force_instance(serializer), StrictSerializer):
+        schema = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if direction == "request" and _is_strict(serializer):
             schema["additionalProperties"] = False
         return schema
 
@@ -109,6 +114,6 @@ class EnvelopeSchema(AutoSchema):
         }
 
     def _component(self, name: str, schema: dict[str, Any], kind: Any = ResolvedComponent.SCHEMA) -> Any:
-        component = ResolvedComponent(name=name, type=kind, object=name, schema=schema)
+        component = ResolvedComponent(name=name, type=kind, object=name, schema=schema)  # type: ignore[no-untyped-call]
         self.registry.register_on_missing(component)
         return component.ref

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest
 from django_structlog.middlewares import RequestMiddleware
 
+
 class RequestLogMiddleware(RequestMiddleware):
     """structlog's, without query strings: external ids stand in them, and those may be phone numbers or addresses."""
 
@@ -14,6 +15,6 @@ class RequestLogMiddleware(RequestMiddleware):
 
     @staticmethod
     def bind_user_id(request: HttpRequest) -> None:
-        """Not for the API, which has no sessions: a stray cookie must not cost a query, nor a 500 without a database."""
+        """Not for the API, which has no sessions: a stray cookie must cost no query, nor a 500 without a database."""
         if not request.path.startswith("/api/"):
             RequestMiddleware.bind_user_id(request)

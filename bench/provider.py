@@ -14,6 +14,7 @@ import json
 import random
 import ssl
 import struct
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from apps.sandbox.authority import ensure_authority, server_context
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+FRAME_HEAD = struct.Struct(">IBI").unpack_from
+"""Length and kind in one number, flags, stream."""
 BUCKET_S = 0.002
 """Answers that are due within the same bucket are written together."""
 
@@ -41,7 +44,7 @@ class Answers:
     def __init__(self, provider: str) -> None:
         gone: dict[str, object]
         if provider == "apns":
-            accepted, code, gone = b"", 410, {"reason": "Unregistered", "timestamp": 1_700_000_000_000}
+            accepted, code, gone = b"", 410, {"reason": "Unregistered", "timestamp": int(time.time() * 1000)}
         else:
             accepted, code = b'{"name":"projects/bench/messages/0:1700000000000000"}', 404
             detail = {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": "UNREGISTERED"}
@@ -99,14 +102,14 @@ class Peer(asyncio.Protocol):
         taken = 0
         end = len(data)
         while at + 9 <= end:
-            length = int.from_bytes(data[at : at + 3])
+            length_and_kind, flags, stream = FRAME_HEAD(data, at)
+            length, kind = length_and_kind >> 8, length_and_kind & 0xFF
             if at + 9 + length > end:
                 break
-            kind, flags = data[at + 3], data[at + 4]
             if kind == DATA:
                 taken += length
                 if flags & END_STREAM:
-                    done.append(int.from_bytes(data[at + 5 : at + 9]))
+                    done.append(stream)
             elif kind == SETTINGS and not flags & ACK:
                 out.append(frame(SETTINGS, ACK, 0))
             elif kind == PING and not flags & ACK:
@@ -121,6 +124,13 @@ class Peer(asyncio.Protocol):
 
     def _answer(self, streams: list[int], out: list[bytes]) -> None:
         share, latency_s = self.options.refuse_share, self.options.latency_ms / 1000
+        if not share and not latency_s:
+            self.tally.accepted += len(streams)
+            before, between, after = self.answers.accepted
+            for stream in streams:
+                key = stream.to_bytes(4)
+                out.append(before + key + between + key + after if after else before + key + between)
+            return
         for stream in streams:
             refused = share and random.random() < share
             if refused:
@@ -153,7 +163,7 @@ async def serve(options: argparse.Namespace) -> None:
     server = await loop.create_server(
         lambda: Peer(options, answers, tally), "127.0.0.1", options.port, ssl=context, backlog=512
     )
-    control = await asyncio.start_server(lambda r, w: tell(tally, w), "127.0.0.1", 0)
+    control = await asyncio.start_server(lambda r, w: tell(tally, w), "127.0.0.1", options.stats_port)
     port = server.sockets[0].getsockname()[1]
     ready = {"url": f"https://localhost:{port}", "stats_port": control.sockets[0].getsockname()[1]}
     print(json.dumps(ready), flush=True)
@@ -172,6 +182,7 @@ def main() -> None:
     parser.add_argument("provider", choices=["apns", "fcm"])
     parser.add_argument("--ca-dir", required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--stats-port", type=int, default=0)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--refuse-share", type=float, default=0.0)
     parser.add_argument("--latency-ms", type=float, default=0.0)

@@ -100,19 +100,16 @@ def _verdict(figure: Figure) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right, long headings over several lines."""
+    """Lines of columns: the first to the left, the others to the right, each heading one word a line."""
     head, *body = rows
-    wrapped = [heading.split(" ") for heading in head]
-    height = max(map(len, wrapped))
-    heads = [[words[line] if line < len(words) else "" for words in wrapped] for line in range(height)]
-    heads = [[" ".join(w) if height == 1 else w[0] for w in zip(line, strict=True)] for line in heads]
+    words = [heading.split(" ") for heading in head]
+    height = max(map(len, words))
+    heads = [[column[line] if line < len(column) else "" for column in words] for line in range(height)]
     widths = [max(len(row[column]) for row in [*heads, *body]) for column in range(len(head))]
-    heads[0][0], *_ = (head[0],)
-    for line in heads[1:]:
-        line[0] = ""
+    rule = ["-" * width for width in widths]
     return [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in [*heads, ["-" * width for width in widths], *body]
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in [*heads, rule, *body]
     ]
 
 

@@ -15,10 +15,11 @@ from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, Segment
+from apps.messaging.content import VARIABLES_MAX_BYTES
 from apps.messaging.models import ChannelType, Priority
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
-from automata_signal.api import NoInput, SignalResponse, StrictSerializer, validated
+from automata_signal.api import NoInput, SignalResponse, StrictSerializer, at_most_bytes, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 NOTHING = OpenApiResponse(description="Done.")
@@ -212,7 +213,11 @@ class CampaignInput(StrictSerializer):
     body = serializers.CharField(max_length=65_536, allow_blank=True, trim_whitespace=False, required=False)
     data = ObjectField(required=False)  # type: ignore[assignment]
     options = ObjectField(required=False, help_text="The channel's own fields, such as `badge` and `collapse_key`.")
-    variables = ObjectField(required=False, help_text="For the template; a user's own property comes first.")
+    variables = ObjectField(
+        required=False,
+        validators=[at_most_bytes(VARIABLES_MAX_BYTES)],
+        help_text="For the template; a user's own property comes first.",
+    )
     channel_type = serializers.ChoiceField(ChannelType.choices, required=False)
     priority = serializers.ChoiceField(Priority.choices, required=False, help_text="`low` unless told.")
     ttl_s = serializers.IntegerField(

@@ -71,6 +71,8 @@ class MessageCampaign(models.Model):
     channel_type = models.CharField(_("channel"), max_length=16, choices=ChannelType.choices, default="push")
     priority = models.CharField(_("priority"), max_length=8, choices=Priority.choices, default=Priority.LOW)
     ttl_s = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
+    messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True, blank=True)
+    """The throttle; null: as fast as it goes."""
     targeting_criteria = models.JSONField(_("audience"), default=dict, blank=True)
     scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
     scheduled_time_zone = models.CharField(_("in time zone"), max_length=64, blank=True)

@@ -178,10 +178,14 @@ def _personal_content(claim: Claim, source: ContentSource, message_id: UUID, per
         return None
 
 
-# Messages by the range of their primary key. A subscription that has ended since gets nothing.
+# Messages by the range of their primary key. A subscription that has ended since gets nothing; and what was meant for a
+# person does not go to a device which that person has signed out of, or which is somebody else's now.
 _DUE = """
     SELECT m.id, m.subscription_id, m.user_id, m.attempts, m.status, m.title, m.body, m.data,
-           s.token, s.test_type, COALESCE(s.subscription_status > 0 AND NOT s.is_archived, false)
+           s.token, s.test_type,
+           CASE WHEN s.id IS NULL OR s.subscription_status <= 0 OR s.is_archived THEN 'unsubscribed'
+                WHEN m.user_id IS NOT NULL AND s.user_id IS DISTINCT FROM m.user_id
+                     AND (m.title IS NOT NULL OR %s) THEN 'logged_out' END
     FROM messaging_message m LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id
     WHERE m.id BETWEEN %s AND %s AND m.application_id = %s
       AND (m.status = 'pending' OR (m.status = 'errored' AND (m.retry_at <= %s OR %s)))
@@ -195,14 +199,15 @@ def _fetch_due_messages(claim: Claim) -> None:
     now = timezone.now()
     all_errored = dispatch.state == DispatchState.CANCELED
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, [claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
+        is_named = dispatch.audience is None
+        cursor.execute(_DUE, [is_named, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
         rows = cursor.fetchall()
     errored = [row[0] for row in rows if row[4] == MessageStatus.ERRORED]
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
     record(moved)
-    for message_id, subscription_id, user_id, attempts, _status, title, body, data, token, test_type, reachable in rows:
-        if not reachable:
-            claim.unsendable["unsubscribed"].append(message_id)
+    for message_id, subscription_id, user_id, attempts, _status, title, body, data, token, test_type, problem in rows:
+        if problem is not None:
+            claim.unsendable[problem].append(message_id)
             continue
         own = title is not None
         content = Content(title, body or "", _parsed(data) if data else {}, dispatch.options) if own else None

@@ -12,6 +12,9 @@ from apps.messaging.models import Dispatch, MessageTemplate, MessageTemplateVers
 from apps.messaging.rendering import CompiledTemplate, RenderError, TemplateSyntaxError, compile_template
 from automata_signal.errors import ValidationFailed
 
+VARIABLES_MAX_BYTES = 64 * 1024
+"""As JSON: they are stored with the send, and rendered once for each recipient."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContentSource:

@@ -119,6 +119,8 @@ class Dispatch(models.Model):
     audience = models.JSONField(_("audience"), null=True)
     """Targeting criteria with segments resolved; null when the recipients were named."""
     ttl_s = models.PositiveIntegerField(_("time to live (s)"))
+    messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True)
+    """The throttle, for all workers together; null: as fast as it goes."""
     created_at = models.DateTimeField(_("created"), default=timezone.now)
 
     objects = ScopedQuerySet.as_manager()

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.messaging.models import Dispatch, Message, MessageEvent, MessageTemplate
-from apps.subscriptions.models import AppUser
+from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.tenants.models import Application
 from automata_signal.errors import NotFound
 from automata_signal.ids import event_id
@@ -17,7 +17,7 @@ from automata_signal.ids import event_id
 
 def message_get(application: Application, message_id: UUID) -> Message:
     """The message of this application, or `NotFound`."""
-    message = _messages(application).filter(pk=message_id).first()
+    message = _details(Message.objects.for_application(application)).filter(pk=message_id).first()
     if message is None:
         raise NotFound("There is no such message.")
     return message
@@ -36,11 +36,12 @@ def message_list(
     A subscription's and a user's come by `message_by_subscription`, all others by `message_by_application`; the state
     has no index (design, section 7) and only thins out what the others find.
     """
-    messages = _messages(application)
+    messages = _details(Message.objects.for_application(application))
+    if external_id is not None:
+        user = AppUser.with_archived.for_application(application).filter(external_id=external_id).first()
+        messages = _details(messages_of_user(user)) if user else messages.none()
     if subscription_id is not None:
         messages = messages.filter(subscription_id=subscription_id)
-    if external_id is not None:
-        messages = _of_user(messages, application, external_id)
     if campaign_id is not None:
         messages = messages.filter(campaign_id=campaign_id)
         dispatches = Dispatch.objects.for_application(application).filter(campaign_id=campaign_id)
@@ -52,20 +53,19 @@ def message_list(
     return messages
 
 
-def _messages(application: Application) -> QuerySet[Message]:
-    return Message.objects.for_application(application).select_related("dispatch__template_version", "user")
+def _details(messages: QuerySet[Message]) -> QuerySet[Message]:
+    return messages.select_related("dispatch__template_version", "user")
 
 
-def _of_user(messages: QuerySet[Message], application: Application, external_id: str) -> QuerySet[Message]:
-    """By the subscriptions that are or were the user's; a message belongs to who was signed in when it was made."""
-    from apps.subscriptions.models import SubscriptionEvent
+def messages_of_user(user: AppUser) -> QuerySet[Message]:
+    """What went to the user, also to devices that were theirs once: by `message_by_subscription`.
 
-    user = AppUser.with_archived.for_application(application).filter(external_id=external_id).first()
-    if user is None:
-        return messages.none()
-    now_linked = user.subscriptions.values_list("id", flat=True)
-    once_linked = SubscriptionEvent.objects.filter(user=user).values_list("subscription_id", flat=True)
-    return messages.filter(user=user, subscription_id__in={*now_linked, *once_linked})
+    A message belongs to who was signed in when it was made, not to who has the device now.
+    """
+    now_linked = Subscription.with_archived.filter(user=user).values_list("id", flat=True)
+    once_linked = SubscriptionEvent.objects.filter(application_id=user.application_id, user=user)
+    subscriptions = {*now_linked, *once_linked.values_list("subscription_id", flat=True)}
+    return Message.objects.filter(application_id=user.application_id, user=user, subscription_id__in=subscriptions)
 
 
 def message_events(message: Message) -> Sequence[MessageEvent]:

@@ -31,7 +31,7 @@ from apps.messaging.models import (
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.rendering import RenderError
-from apps.subscriptions.models import Subscription
+from apps.subscriptions.models import AppUser, Subscription
 from apps.tenants.application_settings import DEFAULT_TTL_S
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
@@ -145,7 +145,11 @@ def _resolve(
         found |= {s.pk: s for s in of_users}
     reachable = [s for s in found.values() if s.is_subscribed]
     reached_users = {s.user.external_id for s in reachable if s.user}
-    known_users = {s.user.external_id for s in found.values() if s.user}
+    known_users = set(
+        AppUser.objects.for_application(application)
+        .filter(external_id__in=external_ids - reached_users)
+        .values_list("external_id", flat=True)
+    )
     skipped = [
         Skipped("external_ids", value, "not_reachable" if value in known_users else "not_found")
         for value in sorted(external_ids - reached_users)

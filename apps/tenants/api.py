@@ -310,17 +310,43 @@ class CredentialOutput(serializers.Serializer[Any]):
     is_active = serializers.BooleanField()
     breaker_opened_at = serializers.DateTimeField(allow_null=True, help_text="Since when nothing is sent by it.")
     breaker_reason = serializers.CharField()
+    breaker_cause = serializers.CharField(help_text="`mismatch`, `refused` or `outage`; empty when it is closed.")
+    breaker_probe_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a few messages will try whether it works again."
+    )
+    rate_per_minute = serializers.IntegerField(allow_null=True, help_text="null: the provider's own limit.")
+    device_rate_per_minute = serializers.IntegerField(allow_null=True)
+    device_rate_per_hour = serializers.IntegerField(allow_null=True)
     last_error = serializers.CharField()
     last_error_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
 
+def _rate_field(what: str) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        min_value=1,
+        max_value=services.RATE_PER_MINUTE_MAX,
+        allow_null=True,
+        required=False,
+        help_text=f"{what}, by all workers together; null is the provider's own limit.",
+    )
+
+
 class CredentialInput(StrictSerializer):
     provider = serializers.ChoiceField(Provider.choices)
     name = serializers.CharField(max_length=200)
     secret = serializers.DictField(help_text="What the provider gave you; it is encrypted and never shown again.")
-    position = serializers.IntegerField(min_value=0, max_value=services.POSITION_MAX, default=0)
+    position = serializers.IntegerField(
+        min_value=0,
+        max_value=services.POSITION_MAX,
+        default=0,
+        help_text="The next active one is used while the provider refuses or fails the one before; it must reach the "
+        "same app (bundle id, Firebase project).",
+    )
+    rate_per_minute = _rate_field("Messages per minute")
+    device_rate_per_minute = _rate_field("Messages per minute to one device")
+    device_rate_per_hour = _rate_field("Messages per hour to one device")
 
 
 class CredentialPatch(StrictSerializer):
@@ -328,6 +354,9 @@ class CredentialPatch(StrictSerializer):
     secret = serializers.DictField(required=False)
     position = serializers.IntegerField(min_value=0, max_value=services.POSITION_MAX, required=False)
     is_active = serializers.BooleanField(required=False)
+    rate_per_minute = _rate_field("Messages per minute")
+    device_rate_per_minute = _rate_field("Messages per minute to one device")
+    device_rate_per_hour = _rate_field("Messages per hour to one device")
 
 
 def represent_credential(credential: ChannelCredential) -> dict[str, Any]:

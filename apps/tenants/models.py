@@ -183,11 +183,23 @@ class Provider(models.TextChoices):
     FCM = "fcm", "FCM"
 
 
+class BreakerCause(models.TextChoices):
+    """Why sending by a credential was stopped; it decides what a probe must show for the breaker to close."""
+
+    MISMATCH = "mismatch", _("Addresses do not fit")
+    REFUSED = "refused", _("The provider refused the credential")
+    OUTAGE = "outage", _("The provider does not answer")
+
+
 class ChannelCredential(models.Model):
     """What a provider knows us by, encrypted. The lowest `position` of a provider is used first.
 
-    The breaker opens when too many addresses do not fit this credential: that is more likely our mistake than
-    an audience's end, so sending stops and an operator is told instead.
+    The breaker opens when too many addresses do not fit this credential (that is more likely our mistake than an
+    audience's end), when the provider refuses it, and when the provider fails. While it is open nothing is sent by
+    the credential but a probe of a few messages from `breaker_probe_at` on, which closes the breaker or puts the next
+    probe off. Refused or failing, its traffic goes to the next active credential of the provider, and back when it
+    closes. For push a second credential helps only if it reaches the same app: another key of the same team and bundle
+    id, another service account of the same Firebase project. Device tokens belong to the app, not to the key.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -201,13 +213,35 @@ class ChannelCredential(models.Model):
     is_active = models.BooleanField(_("active"), default=True)
     breaker_opened_at = models.DateTimeField(_("stopped since"), null=True, blank=True, editable=False)
     breaker_reason = models.CharField(_("stopped because"), max_length=200, blank=True, editable=False)
+    breaker_cause = models.CharField(
+        _("kind of stop"), max_length=16, choices=BreakerCause.choices, default="", db_default="", editable=False
+    )
+    breaker_probe_at = models.DateTimeField(_("next probe"), null=True, blank=True, editable=False)
+    breaker_probing_until = models.DateTimeField(null=True, blank=True, editable=False)
+    """Until then one worker has the right to probe; it lapses if the worker dies."""
+    breaker_failed_probes = models.PositiveSmallIntegerField(
+        _("failed probes"), default=0, db_default=0, editable=False
+    )
+    rate_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True, blank=True)
+    """All workers together; null: the provider's own limit (`settings.RATE_PER_MINUTE`)."""
+    device_rate_per_minute = models.PositiveIntegerField(_("messages per device and minute"), null=True, blank=True)
+    device_rate_per_hour = models.PositiveIntegerField(_("messages per device and hour"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
     last_error_at = models.DateTimeField(_("last error at"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
     objects = ScopedQuerySet.as_manager()
-    history = HistoricalRecords(excluded_fields=["secret", "last_error", "last_error_at"])
+    history = HistoricalRecords(
+        excluded_fields=[
+            "secret",
+            "last_error",
+            "last_error_at",
+            "breaker_probe_at",
+            "breaker_probing_until",
+            "breaker_failed_probes",
+        ]
+    )
 
     class Meta:
         verbose_name = _("channel credential")

@@ -1,13 +1,16 @@
 """What can be said of a provider's secret, told by the app that speaks to the provider.
 
 The adapters live above this app, so they register here at start-up (`AppConfig.ready`): how a secret is checked
-before it is stored, and what of it may be shown.
+before it is stored, and what of it may be shown. Whoever makes messages wait for a stopped credential registers here
+as well, to be told when it is used again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from automata_signal.errors import FieldProblem
 
@@ -43,3 +46,20 @@ def register_secret_check(provider: str, check: Check, summarise: Summarise = _n
 def secret_rules(provider: str) -> SecretRules:
     """The rules of `provider`; without any, every JSON object passes and nothing of it is shown."""
     return _rules.get(provider, _UNKNOWN)
+
+
+BreakerClosed = Callable[[UUID, str, datetime | None], None]
+"""Application, provider, and when the next probe would have been."""
+_waiting: list[BreakerClosed] = []
+
+
+def on_breaker_closed(listener: BreakerClosed) -> None:
+    """Call `listener` whenever a credential's breaker was closed; registering twice is registering once."""
+    if listener not in _waiting:
+        _waiting.append(listener)
+
+
+def tell_breaker_closed(application_id: UUID, provider: str, probe_at: datetime | None) -> None:
+    """A credential may send again."""
+    for listener in _waiting:
+        listener(application_id, provider, probe_at)

@@ -28,6 +28,7 @@ from apps.tenants.application_settings import check_settings
 from apps.tenants.models import (
     ApiKey,
     Application,
+    BreakerCause,
     ChannelCredential,
     KeyKind,
     Membership,
@@ -35,7 +36,7 @@ from apps.tenants.models import (
     Provider,
     Role,
 )
-from apps.tenants.providers import Check, secret_rules
+from apps.tenants.providers import Check, secret_rules, tell_breaker_closed
 from apps.tenants.scopes import SCOPES
 from automata_signal.errors import Conflict, FieldProblem, Forbidden, ValidationFailed
 
@@ -83,6 +84,12 @@ def _time_zone(value: str) -> str:
 def _language(value: str) -> str:
     if len(value) > 16 or not _LANGUAGE.fullmatch(value):
         raise ValidationFailed.of("default_language", "is not a language tag such as en or zh-Hant")
+    return value
+
+
+def _rate(value: int | None, field: str) -> int | None:
+    if value is not None and not 1 <= value <= RATE_PER_MINUTE_MAX:
+        raise ValidationFailed.of(field, f"must be from 1 to {RATE_PER_MINUTE_MAX}")
     return value
 
 
@@ -185,15 +192,13 @@ def key_create(
         raise ValidationFailed.of("kind", f"must be one of {', '.join(KeyKind.values)}")
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationFailed.of("expires_at", "is in the past")
-    if rate_per_minute is not None and not 1 <= rate_per_minute <= RATE_PER_MINUTE_MAX:
-        raise ValidationFailed.of("rate_per_minute", f"must be from 1 to {RATE_PER_MINUTE_MAX}")
     return _key_insert(
         application=application,
         name=_name(name),
         kind=kind,
         scopes=_key_scopes(kind, scopes, granted_by),
         expires_at=expires_at,
-        rate_per_minute=rate_per_minute,
+        rate_per_minute=_rate(rate_per_minute, "rate_per_minute"),
         by=by,
     )
 
@@ -279,12 +284,16 @@ def credential_create(
     name: str,
     secret: Mapping[str, Any],
     position: int = 0,
+    rate_per_minute: int | None = None,
+    device_rate_per_minute: int | None = None,
+    device_rate_per_hour: int | None = None,
     check: Check | None = None,
     by: str = "",
 ) -> ChannelCredential:
     """Store what a provider knows the application by, encrypted.
 
-    `check` judges the secret instead of the rules that the provider's adapter registered (`providers.py`).
+    The rates are in messages; None leaves the provider's own limit. `check` judges the secret instead of the rules
+    that the provider's adapter registered (`providers.py`).
     """
     if provider not in Provider.values:
         raise ValidationFailed.of("provider", f"must be one of {', '.join(Provider.values)}")
@@ -293,6 +302,9 @@ def credential_create(
         provider=provider,
         name=_name(name),
         position=_position(position),
+        rate_per_minute=_rate(rate_per_minute, "rate_per_minute"),
+        device_rate_per_minute=_rate(device_rate_per_minute, "device_rate_per_minute"),
+        device_rate_per_hour=_rate(device_rate_per_hour, "device_rate_per_hour"),
     )
     _set_secret(credential, secret, check)
     _save(credential, by)
@@ -307,6 +319,9 @@ def credential_update(
     secret: Mapping[str, Any] | None = None,
     position: int | None = None,
     is_active: bool | None = None,
+    rate_per_minute: int | None | _Unset = UNSET,
+    device_rate_per_minute: int | None | _Unset = UNSET,
+    device_rate_per_hour: int | None | _Unset = UNSET,
     check: Check | None = None,
     by: str = "",
 ) -> ChannelCredential:
@@ -318,6 +333,12 @@ def credential_update(
         row.position = _position(position)
     if is_active is not None:
         row.is_active = is_active
+    if not isinstance(rate_per_minute, _Unset):
+        row.rate_per_minute = _rate(rate_per_minute, "rate_per_minute")
+    if not isinstance(device_rate_per_minute, _Unset):
+        row.device_rate_per_minute = _rate(device_rate_per_minute, "device_rate_per_minute")
+    if not isinstance(device_rate_per_hour, _Unset):
+        row.device_rate_per_hour = _rate(device_rate_per_hour, "device_rate_per_hour")
     if secret is not None:
         _set_secret(row, secret, check)
     _clear_trouble(row)
@@ -356,19 +377,28 @@ def _set_secret(credential: ChannelCredential, secret: Mapping[str, Any], check:
 
 
 def _clear_trouble(credential: ChannelCredential) -> None:
+    """Close the breaker, and let what waits for the next probe know."""
+    if credential.breaker_opened_at is not None:
+        application_id, provider, probe_at = credential.application_id, credential.provider, credential.breaker_probe_at
+        transaction.on_commit(lambda: tell_breaker_closed(application_id, provider, probe_at), robust=True)
     credential.breaker_opened_at = None
     credential.breaker_reason = ""
+    credential.breaker_cause = ""
+    credential.breaker_probe_at = None
+    credential.breaker_probing_until = None
+    credential.breaker_failed_probes = 0
     credential.last_error = ""
     credential.last_error_at = None
 
 
 @transaction.atomic
-def breaker_open(credential_id: UUID, reason: str) -> bool:
+def breaker_open(credential_id: UUID, reason: str, *, cause: str = BreakerCause.MISMATCH) -> bool:
     """Stop sending by a credential. True for the one call that opened it, so that the alarm goes out once.
 
     One that has been open for longer than `BREAKER_COOLDOWN_S` opens anew.
     """
-    cooled = timezone.now() - timedelta(seconds=django_settings.BREAKER_COOLDOWN_S)
+    now = timezone.now()
+    cooled = now - timedelta(seconds=django_settings.BREAKER_COOLDOWN_S)
     row = (
         ChannelCredential.objects.select_for_update()
         .defer("secret")
@@ -377,10 +407,57 @@ def breaker_open(credential_id: UUID, reason: str) -> bool:
     )
     if row is None:
         return False
-    row.breaker_opened_at = timezone.now()
+    row.breaker_opened_at = now
     row.breaker_reason = reason[:200]
+    row.breaker_cause = cause
+    row.breaker_probe_at = now + _cool_down(cause, failed_probes=0)
+    row.breaker_probing_until = None
+    row.breaker_failed_probes = 0
     _save(row, "breaker")
     return True
+
+
+def _cool_down(cause: str, failed_probes: int) -> timedelta:
+    """The time to the next probe. An outage is probed soon and then ever more seldom; for the rest a person is
+    needed, so a probe only finds out whether one was."""
+    longest = django_settings.BREAKER_COOLDOWN_S
+    first = django_settings.BREAKER_OUTAGE_COOLDOWN_S if cause == BreakerCause.OUTAGE else longest
+    return timedelta(seconds=min(first * 2 ** min(failed_probes, 16), longest))
+
+
+def breaker_take_probe(credential_id: UUID, *, for_s: float) -> bool:
+    """Let the caller probe, if a probe is due: true for one caller, whose right lapses after `for_s` seconds."""
+    now = timezone.now()
+    due = ChannelCredential.objects.filter(
+        Q(breaker_probe_at=None) | Q(breaker_probe_at__lte=now),
+        Q(breaker_probing_until=None) | Q(breaker_probing_until__lte=now),
+        pk=credential_id,
+        breaker_opened_at__isnull=False,
+    )
+    return due.update(breaker_probing_until=now + timedelta(seconds=for_s)) == 1
+
+
+@transaction.atomic
+def breaker_end_probe(credential_id: UUID, *, works: bool | None, reason: str = "") -> None:
+    """What a probe has shown: it works and the breaker closes; it does not, and the next probe is put off with
+    `reason`; or None, nothing, and the next worker may probe."""
+    rows = ChannelCredential.objects.select_for_update().defer("secret")
+    row = rows.filter(pk=credential_id, breaker_opened_at__isnull=False).first()
+    if row is None:
+        return
+    if works:
+        _clear_trouble(row)
+        _save(row, "probe")
+        return
+    changes: dict[str, Any] = {"breaker_probing_until": None}
+    if works is not None:
+        failed = min(row.breaker_failed_probes + 1, 32_767)
+        changes |= {
+            "breaker_failed_probes": failed,
+            "breaker_probe_at": timezone.now() + _cool_down(row.breaker_cause, failed),
+            "breaker_reason": reason[:200] or row.breaker_reason,
+        }
+    ChannelCredential.objects.filter(pk=credential_id).update(**changes)
 
 
 @transaction.atomic

@@ -32,7 +32,8 @@ def _admin_of(row):
 
 
 def test_every_model_of_ours_is_registered():
-    ours = {m._meta.label for m in apps.get_models() if m._meta.app_label in OURS and not m.__name__.startswith("Historical")}
+    models = [model for model in apps.get_models() if model._meta.app_label in OURS]
+    ours = {model._meta.label for model in models if not model.__name__.startswith("Historical")}
     assert ours <= set(registered())
 
 
@@ -50,34 +51,34 @@ def test_every_page_opens_for_a_superuser(world, platform_rows, root):
         assert answer.status_code == 200 or (refused and answer.status_code == 403), (place, answer.status_code)
 
 
-@pytest.mark.parametrize("language", ["en", "ko"])
-def test_no_page_shows_a_secret(world, platform_rows, root, member, language):
+@pytest.mark.parametrize(("who", "language"), [("root", "en"), ("owner", "ko")])
+def test_no_page_shows_a_secret(world, platform_rows, root, member, who, language):
     rows = [*world.rows.values(), *platform_rows.values()]
-    for client in (root, member("owner")):
-        client.cookies["django_language"] = language
-        for place in addresses(rows):
-            answer = client.get(place)
-            if answer.status_code == 200:
-                shown = text_of(answer)
-                leaked = [secret for secret in world.secrets if secret in shown]
-                assert not leaked, (place, leaked)
+    client = root if who == "root" else member(who)
+    client.cookies["django_language"] = language
+    for place in addresses(rows):
+        answer = client.get(place)
+        if answer.status_code == 200:
+            shown = text_of(answer)
+            leaked = [secret for secret in world.secrets if secret in shown]
+            assert not leaked, (place, leaked)
 
 
-def test_queries_are_few_and_do_not_grow_with_the_rows(world, root, provider_keys):
+def test_queries_are_few_and_do_not_grow_with_the_rows(world, other_application, root, provider_keys):
     def counts() -> dict[str, int]:
         found = {}
-        places = [list_of(row._meta.label) for row in world.rows.values()] + [page_of(row) for row in world.rows.values()]
-        places += [page_of(row, "history") for row in world.rows.values()]
+        rows = world.rows.values()
+        places = [place for row in rows for place in (list_of(row._meta.label), page_of(row), page_of(row, "history"))]
         for place in places:
-            root.get(place)  # warm what is read once per process
-            with CaptureQueriesContext(connection, ) as queries:
+            with CaptureQueriesContext(connection) as queries:
                 assert root.get(place).status_code == 200
             found[place] = len(queries)
         return found
 
+    root.get(list_of("tenants.Operator"))  # what is read once per process
     few = counts()
     assert {place: n for place, n in few.items() if n > QUERIES_MAX} == {}
-    make_world(world.application.__class__.objects.create(name="Third"), "Corona", provider_keys, people=5)
+    make_world(other_application, "Corona", provider_keys, people=5)
     grow(world)
     assert counts() == few
 
@@ -99,9 +100,9 @@ def grow(world) -> None:
 
 def test_nothing_that_comes_in_an_address_is_a_500(world, root):
     for label in registered():
-        for query in ("?q=%00", "?q=%F0%9F%98%80", "?p=99999", "?p=x", "?o=1.-2", "?o=99", "?id=x", "?e=1", "?all=", "?_to_field=x"):
+        for query in ("?q=%00", "?q=%F0%9F%98%80", "?p=99999", "?o=1.-2.99", "?id=x", "?e=1&all=", "?_to_field=x"):
             assert root.get(list_of(label, query)).status_code in (200, 302, 400), (label, query)
-        for key in ("x", "00000000-0000-0000-0000-000000000000", "%00"):
+        for key in ("x", "00000000-0000-0000-0000-000000000000"):
             for page in ("change", "history", "delete"):
                 place = list_of(label) + f"{key}/{page}/"
                 assert root.get(place).status_code in (200, 302, 403, 404), place

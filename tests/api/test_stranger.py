@@ -115,7 +115,7 @@ def test_a_key_with_one_scope_has_no_other(world):
             assert (status != 403) == (scope in entry.scopes), (scope, method, route, status)
 
 
-# --- Devices -------------------------------------------------------------------------------------------------------------
+# --- Devices ---------------------------------------------------------------------------------------------------------
 
 OF_A_SUBSCRIPTION = [key for key in ABOUT_ONE if "{subscription_id}" in key[1]]
 
@@ -157,7 +157,7 @@ def test_a_receipt_needs_the_handle_of_the_messages_subscription(world, foreign)
     assert rows_about(world) == before
 
 
-# --- Naming an application -----------------------------------------------------------------------------------------------
+# --- Naming an application -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,17 @@ def test_an_application_of_others_looks_like_one_that_is_not_there(world, foreig
     assert said(theirs.get("application")) == said(none.get("application"))
 
 
-# --- Ids in bodies and queries --------------------------------------------------------------------------------------------
+# --- Ids in bodies and queries ---------------------------------------------------------------------------------------
 
 CAMPAIGN = {"name": "c", "title": "t"}
 CONTENT = {"title": "t", "body": "b"}
 
 WITH_IDS = {
-    "a campaign's template": ("POST", "campaigns", {"name": "c", "template_id": "<template_id>", "targeting_criteria": {}}),
+    "a campaign's template": (
+        "POST",
+        "campaigns",
+        {"name": "c", "template_id": "<template_id>", "targeting_criteria": {}},
+    ),
     "a campaign's segment": ("POST", "campaigns", CAMPAIGN | {"targeting_criteria": {"segment": "<segment_id>"}}),
     "a campaign's deep segment": (
         *("POST", "campaigns"),

@@ -184,7 +184,7 @@ def _digests(condition: str, parameters: list[str]) -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-# --- What an answer says -----------------------------------------------------------------------------------------------
+# --- What an answer says ---------------------------------------------------------------------------------------------
 
 
 def said(answer, **aliases: str) -> bytes:

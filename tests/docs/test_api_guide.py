@@ -31,10 +31,15 @@ from tests.docs.guide import Call, Code, Directive, Wrong
 from tests.docs.markdown import ROOT, codes, table, tables, text
 
 GUIDE = text("api.md")
+GIVEN = {
+    *("API", "JSON", "APPLICATION_ID", "SECRET_KEY", "PUBLISHABLE_KEY", "OPERATOR_EMAIL", "OPERATOR_PASSWORD"),
+    *("IDENTITY_PUBLIC_KEY", "APNS_PRIVATE_KEY", "SEND_AT", "LAUNCH_AT"),
+}
+"""What the guide sets by other commands than curl, and `variables` gives."""
 OPERATOR_EMAIL, OPERATOR_PASSWORD = "olga@example.com", "correct horse battery staple"
 
 
-# --- The examples --------------------------------------------------------------------------------------------------
+# --- The examples ------------------------------------------------------------------------------------------------
 
 
 def as_json_text(pem: bytes) -> str:
@@ -52,7 +57,7 @@ def variables(application, live_server, apns, fcm, apns_key, tmp_path, monkeypat
     public = identity.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "identity.pem").write_bytes(private)
     monkeypatch.chdir(tmp_path)
-    return {
+    given = {
         "API": f"{live_server.url}/api/v1",
         "APPLICATION_ID": str(application.pk),
         "SECRET_KEY": key_create(application=application, name="server", kind=KeyKind.SECRET).plaintext,
@@ -65,6 +70,8 @@ def variables(application, live_server, apns, fcm, apns_key, tmp_path, monkeypat
         "OPERATOR_EMAIL": OPERATOR_EMAIL,
         "OPERATOR_PASSWORD": OPERATOR_PASSWORD,
     }
+    assert given.keys() == GIVEN
+    return given
 
 
 @pytest.fixture
@@ -128,12 +135,11 @@ def test_every_example_of_the_guide_answers_as_shown(clean_redis, variables):
 
 def test_the_shell_blocks_that_are_not_run_set_only_what_the_test_gives():
     blocks = re.findall(r"^```sh\n((?!curl).*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-    given = {*"API APPLICATION_ID SECRET_KEY PUBLISHABLE_KEY JSON".split()}
-    given |= {"IDENTITY_PUBLIC_KEY", "APNS_PRIVATE_KEY", "SEND_AT", "LAUNCH_AT"}
-    assert {name for block in blocks for name in re.findall(r"^([A-Z_]+)=", block, re.MULTILINE)} == given
+    set_by_the_guide = {name for block in blocks for name in re.findall(r"^([A-Z_]+)=", block, re.MULTILINE)}
+    assert set_by_the_guide == GIVEN
 
 
-# --- The tables ------------------------------------------------------------------------------------------------------
+# --- The tables --------------------------------------------------------------------------------------------------
 
 
 def routes() -> dict[tuple[str, str], set[str]]:
@@ -177,7 +183,9 @@ def test_the_guide_names_every_scope():
 
 
 def test_the_guide_states_the_rates_of_the_settings():
-    shown = [int(re.match(r"[\d,]+", row["Requests per minute"])[0].replace(",", "")) for row in table(GUIDE, "Rate limits")]
+    shown = [
+        int(re.match(r"[\d,]+", row["Requests per minute"])[0].replace(",", "")) for row in table(GUIDE, "Rate limits")
+    ]
     names = ("secret", "publishable", "device", "operator", "anonymous", "unauthenticated", "sign_in")
     assert shown == [django_settings.API_RATE_PER_MINUTE[name] for name in names]
 
@@ -200,6 +208,14 @@ def test_the_guide_names_every_push_option():
 def test_the_guide_names_every_filter_and_test_of_templates():
     rows = tables(GUIDE, "What a template may use")[1]
     assert [set(codes(row["Names"])) for row in rows] == [set(rendering.FILTERS), set(rendering.TESTS)]
+
+
+def test_the_limits_of_templates_are_those_of_the_code():
+    [sentence] = re.findall(r"^Limits: (65,536.*?rendering)\.", GUIDE, re.MULTILINE | re.DOTALL)
+    shown = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", sentence)}
+    package = (ROOT / "apps" / "messaging" / "rendering").rglob("*.py")
+    constants = re.findall(r": Final = ([\d_]+)$", "".join(path.read_text() for path in package), re.MULTILINE)
+    assert shown <= {int(constant) for constant in constants}
 
 
 def test_the_guide_names_every_field_and_operator_of_targeting():

@@ -45,7 +45,7 @@ def test_who_cannot_be_reached_is_named_and_the_others_are_sent_to(application, 
     answer = send(server, recipients=recipients)["data"]
     assert len(answer["messages"]) == 1
     skipped = {(s["value"], s["reason"]) for s in answer["skipped"]}
-    assert skipped == {("no-device", "not_found"), ("nobody", "not_found"), (str(gone.pk), "not_reachable")}
+    assert skipped == {("no-device", "not_reachable"), ("nobody", "not_found"), (str(gone.pk), "not_reachable")}
 
 
 def test_a_subscription_named_twice_gets_one_message(server, user):
@@ -219,6 +219,18 @@ def test_sent_later_waits_until_its_time(server, user):
     batch = DispatchBatch.objects.get()
     assert (batch.due_at, batch.queued_at) == (at, None)
     assert not dispatch.run_batch(batch.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_for_a_person_does_not_go_to_the_next_one_on_the_device(application, server, user, apns):
+    send(server, send_at=(timezone.now() + timedelta(hours=1)).isoformat())
+    subscription = Subscription.objects.get()
+    subscription.user = make_user(application, "u-2")
+    subscription.save()
+    DispatchBatch.objects.update(due_at=timezone.now())
+    dispatch.run_batch(DispatchBatch.objects.get().pk)
+    assert [(m.status, m.error_reason) for m in Message.objects.all()] == [("failed", "logged_out")]
+    assert apns.entries() == []
 
 
 def test_a_scheduled_message_can_be_canceled_once(server, user):

@@ -119,9 +119,10 @@ class Sender(Protocol):
     def send(self, deliveries: Iterable[Delivery | None], *, expires_at: float | None = None) -> Iterator[Result]:
         """Send each delivery, and yield one result for each, in the order the answers come.
 
-        `deliveries` is consumed lazily, and may give None when it has nothing yet: it is asked again soon. When it ends early (pause, cancel), what is in flight is still
-        answered and nothing more leaves. `expires_at` is epoch seconds after which the provider need not
-        try; None leaves it to the provider. Never raises for a single recipient, nor loses one.
+        `deliveries` is consumed lazily, and may give None when it has nothing yet: it is asked again soon. When it
+        ends early (pause, cancel), what is in flight is still answered and nothing more leaves. `expires_at` is epoch
+        seconds after which the provider need not try; None leaves it to the provider. Never raises for a single
+        recipient, nor loses one.
         """
 
     def close(self) -> None:

@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.messaging import selectors, services
-from apps.messaging.content import content_source
+from apps.messaging.content import VARIABLES_MAX_BYTES, content_source
 from apps.messaging.models import ChannelType, Message, MessageEvent, MessageStatus, Priority
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
-from automata_signal.api import NoInput, StrictSerializer, validated
+from automata_signal.api import NoInput, StrictSerializer, at_most_bytes, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
@@ -40,7 +40,7 @@ class ContentFields(StrictSerializer):
     """The content of a send: a template with variables, or literal text. Not both."""
 
     template_id = serializers.UUIDField(required=False)
-    variables = serializers.DictField(required=False)
+    variables = serializers.DictField(required=False, validators=[at_most_bytes(VARIABLES_MAX_BYTES)])
     title = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     body = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     data = serializers.DictField(required=False)  # type: ignore[assignment]

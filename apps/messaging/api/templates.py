@@ -11,13 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.messaging import selectors, services
-from apps.messaging.content import ContentSource, check_template, recipient_variables
+from apps.messaging.content import VARIABLES_MAX_BYTES, ContentSource, check_template, recipient_variables
 from apps.messaging.models import MessageTemplate, MessageTemplateVersion
 from apps.messaging.rendering import RenderError, compile_template
 from apps.subscriptions.models import AppUser
 from apps.tenants.models import Application
 from apps.tenants.views import SignalView
-from automata_signal.api import StrictSerializer, validated
+from automata_signal.api import StrictSerializer, at_most_bytes, validated
 from automata_signal.errors import NotFound, ValidationFailed
 from automata_signal.openapi import PAGE_PARAMETERS
 
@@ -53,7 +53,11 @@ class TemplateVersionOutput(serializers.ModelSerializer[MessageTemplateVersion])
 
 
 class PreviewInput(StrictSerializer):
-    variables = serializers.DictField(required=False, help_text="Come before the user's own properties.")
+    variables = serializers.DictField(
+        required=False,
+        validators=[at_most_bytes(VARIABLES_MAX_BYTES)],
+        help_text="Come before the user's own properties.",
+    )
     external_id = serializers.CharField(max_length=255, required=False, help_text="Preview as this user would see it.")
     version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
 
@@ -62,7 +66,7 @@ class DraftPreviewInput(StrictSerializer):
     title_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     body_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     data_template = serializers.DictField(required=False)
-    variables = serializers.DictField(required=False)
+    variables = serializers.DictField(required=False, validators=[at_most_bytes(VARIABLES_MAX_BYTES)])
 
 
 class PreviewOutput(serializers.Serializer[Any]):
@@ -179,7 +183,7 @@ def _user_variables(application: Application, external_id: str | None) -> dict[s
         external_id=user.external_id,
         properties=user.properties,
         tags=subscription.tags if subscription else {},
-        language=subscription.device_language if subscription else application.default_language,
+        language=(subscription and subscription.device_language) or application.default_language,
         country=subscription.country_code if subscription else "",
     )
 

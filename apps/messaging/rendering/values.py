@@ -61,7 +61,7 @@ class BlindArray(list[Any]):
         raise AttributeError(name)
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
-        spend(1)
+        spend(VALUE_COST)
         return list.__getitem__(self, index)
 
 
