@@ -49,7 +49,12 @@ class EnvelopeRenderer(BaseRenderer):
             return b""
         if response is None or not response.exception:
             data = {"success": True, "data": data, "meta": meta() | getattr(response, "meta", {})}
-        return orjson.dumps(data, default=str, option=orjson.OPT_UTC_Z)
+        return written(data)
+
+
+def written(data: Any) -> bytes:
+    """JSON as every answer has it: what is kept of an answer, to be given again, must read the same."""
+    return orjson.dumps(data, default=str, option=orjson.OPT_UTC_Z)
 
 
 def error_body(code: str, message: str, details: list[FieldProblem] | None = None) -> dict[str, Any]:

@@ -24,11 +24,13 @@ class HealthMiddleware:
 
 
 def readiness() -> JsonResponse:
-    """200 if PostgreSQL answers, else 503. Redis is reported, not required: without it we accept and queue later."""
-    checks = {"postgresql": database_answers(), "redis": redis_answers()}
+    """200 if PostgreSQL answers, else 503. The others are reported, not required: without Redis we accept and queue
+    later, and a month without its partition is written to the default one."""
+    is_there = database_answers()
+    checks = {"postgresql": is_there, "redis": redis_answers(), "partitions": is_there and partitions_are_right()}
     return JsonResponse(
-        {"status": "ok" if checks["postgresql"] else "unavailable", "checks": checks},
-        status=200 if checks["postgresql"] else 503,
+        {"status": "ok" if is_there else "unavailable", "checks": checks},
+        status=200 if is_there else 503,
     )
 
 
@@ -39,6 +41,16 @@ def database_answers() -> bool:
     except DatabaseError:
         return False
     return True
+
+
+def partitions_are_right() -> bool:
+    """`manage.py check_partitions` says what is wrong, and mends it."""
+    from apps.messaging.partitions import problems  # not before Django is set up
+
+    try:
+        return not problems()
+    except DatabaseError:
+        return False
 
 
 def redis_answers() -> bool:

@@ -179,6 +179,10 @@ DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", "Automata-Signal <no-rep
 # Threads of the web process share a pool; a worker process has one connection and keeps it across tasks.
 DATABASE_POOL_MAX: int = env.int("DATABASE_POOL_MAX", 0)
 DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", 60_000)
+"""For all; tasks of the control queue give themselves more, a transaction at a time (`time_limits`)."""
+DATABASE_LOCK_TIMEOUT_MS: int = env.int("DATABASE_LOCK_TIMEOUT_MS", 30_000)
+DATABASE_IDLE_TIMEOUT_MS: int = env.int("DATABASE_IDLE_TIMEOUT_MS", 60_000)
+"""Ends a transaction whose process hangs in it: its locks would hold up everybody."""
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default="postgresql://postgres@localhost:5432/automata_signal")
 }
@@ -189,7 +193,10 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "connect_timeout": 5,
         "application_name": env.str("APPLICATION_NAME", "automata-signal"),
-        "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout=30000",
+        "options": (
+            f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout={DATABASE_LOCK_TIMEOUT_MS}"
+            f" -c idle_in_transaction_session_timeout={DATABASE_IDLE_TIMEOUT_MS}"
+        ),
     }
 )
 if DATABASE_POOL_MAX:
@@ -237,7 +244,10 @@ CELERY_BEAT_SCHEDULE = {
     "free abandoned batches": {"task": "messaging.free_abandoned", "schedule": 10.0, "options": {"expires": 30}},
     "fail unanswered messages": {"task": "messaging.expire_unreceived", "schedule": 300.0},
     "make partitions": {"task": "messaging.make_partitions", "schedule": 3_600.0},
+    "check partitions": {"task": "messaging.check_partitions", "schedule": 3_600.0},
     "drop old partitions": {"task": "messaging.drop_partitions", "schedule": 86_400.0},
+    "delete old rows": {"task": "messaging.delete_old", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "continue requeues": {"task": "messaging.continue_requeues", "schedule": 30.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
@@ -290,6 +300,28 @@ PROVIDER_TIMEOUT_S: float = env.float("PROVIDER_TIMEOUT_S", 15.0)
 BREAKER_MIN_MISMATCHES: int = env.int("BREAKER_MIN_MISMATCHES", 50)
 BREAKER_MISMATCH_SHARE: float = env.float("BREAKER_MISMATCH_SHARE", 0.3)
 BREAKER_COOLDOWN_S: int = env.int("BREAKER_COOLDOWN_S", 900)
+"""Between probes of a credential that was refused or does not fit; of a failing provider, the longest."""
+
+# --- Rates and outages -------------------------------------------------------------------------------------------
+
+RATE_PER_MINUTE: dict[str, int] = {
+    "apns": env.int("APNS_RATE_PER_MINUTE", 0),
+    "fcm": env.int("FCM_RATE_PER_MINUTE", 600_000),
+}
+"""Messages by one credential unless it says otherwise; 0: as fast as the provider takes them."""
+DEVICE_RATES: dict[str, tuple[int, int]] = {
+    "fcm": (env.int("FCM_DEVICE_RATE_PER_MINUTE", 240), env.int("FCM_DEVICE_RATE_PER_HOUR", 5_000)),
+}
+"""Messages to one device per minute and per hour unless the credential says otherwise; 0: no limit."""
+RATE_WAIT_MAX_S: float = env.float("RATE_WAIT_MAX_S", 2.0)
+"""A batch that would have to wait longer for its rate goes back to waiting, so that the worker is free."""
+RATE_LOCAL_SHARE: float = env.float("RATE_LOCAL_SHARE", 0.1)
+"""The share of a limit that a worker process takes for itself while Redis does not answer: 1 by their number."""
+BREAKER_OUTAGE_MIN_FAILURES: int = env.int("BREAKER_OUTAGE_MIN_FAILURES", 50)
+BREAKER_OUTAGE_SHARE: float = env.float("BREAKER_OUTAGE_SHARE", 0.5)
+BREAKER_OUTAGE_COOLDOWN_S: int = env.int("BREAKER_OUTAGE_COOLDOWN_S", 10)
+"""To the first probe of a provider that failed; doubled by each probe that fails, up to `BREAKER_COOLDOWN_S`."""
+BREAKER_PROBE_MESSAGES: int = env.int("BREAKER_PROBE_MESSAGES", 5)
 
 # --- API ---------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """`./run bench PART …`: measure, print a table for each part, and write the figures as JSON.
 
-Runs in a database of its own beside the one that DATABASE_URL names, and in the Redis of REDIS_URL, which must be empty.
+Runs in a database of its own beside the one that DATABASE_URL names, and in the Redis of REDIS_URL, which must be
+empty.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="growth also on a message table of ROWS (20 million): minutes, and about 0.6 GB for each million",
     )
     parser.add_argument("--profile", action="store_true", help="limit also writes profiles to .local/bench/")
-    parser.add_argument("--wait", type=float, default=60, metavar="S", help="for a machine at rest before each run (60)")
+    parser.add_argument(
+        "--wait", type=float, default=60, metavar="S", help="for a machine at rest before each run (60)"
+    )
     parser.add_argument("--database", default="automata_bench", help="made anew for each run (automata_bench)")
     parser.add_argument(
         "--not-durable", action="store_true", help="accept a server with fsync off; no goal is judged then"

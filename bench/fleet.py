@@ -14,7 +14,7 @@ import redis
 
 from apps.sandbox.authority import ensure_authority
 from apps.sandbox.client import ControlClient
-from apps.sandbox.credentials import ApnsKey, FcmAccount
+from apps.sandbox.credentials import FcmAccount
 from bench.accounting import peak_rss_mb, tree
 from tools.processes import PROVIDERS, provider, python_module, queues, worker
 from tools.services import free_ports
@@ -163,7 +163,7 @@ class Fleet:
         """Whether each worker hears its mailbox: Celery's sign of life, which needs no task."""
         client = redis.Redis.from_url(self._redis_url)
         try:
-            return len(client.smembers("_kombu.binding.celery.pidbox")) >= len(self.bulk) + 1  # type: ignore[arg-type]
+            return len(client.smembers("_kombu.binding.celery.pidbox")) >= len(self.bulk) + 1
         finally:
             client.close()
 

@@ -118,7 +118,9 @@ class Bench:
             try:
                 return parent_of(connection.info.backend_pid)
             except ProcessLookupError:
-                raise StackError("PostgreSQL runs where its processes cannot be seen: its CPU cannot be counted") from None
+                raise StackError(
+                    "PostgreSQL runs where its processes cannot be seen: its CPU cannot be counted"
+                ) from None
 
     def redis_cpu_s(self) -> float:
         with closing(redis.Redis.from_url(self.stores.redis_url)) as client:
@@ -157,7 +159,9 @@ class Bench:
     ) -> Fleet:
         self.flush_redis()
         count = self.options.workers if workers is None else workers
-        return Fleet(self.supervisor, self.providers, self.stores.redis_url, behaviour=behaviour, workers=count, env=env)
+        return Fleet(
+            self.supervisor, self.providers, self.stores.redis_url, behaviour=behaviour, workers=count, env=env
+        )
 
     def flush_redis(self) -> None:
         """Forget queues and workers of the case before; the mark that this Redis is ours stays."""
@@ -165,6 +169,11 @@ class Bench:
             for key in client.scan_iter(count=1_000):
                 if key != b"automata:bench":
                     client.delete(key)
+
+    def forget_queued(self) -> None:
+        """Batches that wait in the broker for workers that are not there."""
+        with closing(redis.Redis.from_url(self.stores.redis_url)) as client:
+            client.delete("push.low", "push.medium")
 
     # --- A send --------------------------------------------------------------------------------------------------
 

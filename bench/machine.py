@@ -85,7 +85,7 @@ def wait_for_rest(patience_s: float, *, cores: float = 0.15) -> float:
 
 
 def _show(connection: psycopg.Connection[tuple[str, ...]], name: str) -> str:
-    row = connection.execute(f"SHOW {name}").fetchone()  # type: ignore[call-overload]
+    row = connection.execute(f"SHOW {name}").fetchone()
     assert row is not None
     return str(row[0])
 

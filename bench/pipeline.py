@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bench.ceiling import add_ceilings
 from bench.fleet import Behaviour
 from bench.harness import Bench, Run
 from bench.report import Goal, Spread
 
 PART = "pipeline"
 GROUPS = ("workers", "control", "PostgreSQL", "Redis", "providers")
+"""Of processes. Control is its worker and beat."""
 CONNECTIONS_MAX = Goal(50, at_most=True)
 RSS_MAX = Goal(250, at_most=True)
 
@@ -46,6 +48,9 @@ def run(bench: Bench) -> None:
         applications = [bench.application(each, name) for name in names]
         with bench.fleet(case.behaviour) as fleet:
             bench.warm_up(fleet)
+            if case.name == CASES[0].name:
+                for name in ("apns", "fcm"):
+                    add_ceilings(bench, f"{PART}: providers", name, messages=2 * bench.options.recipients)
             runs = []
             for _ in range(bench.options.runs if case.goal else 1):
                 runs.append(bench.send(fleet, applications, personalised=case.personalised))

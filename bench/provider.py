@@ -1,9 +1,9 @@
 """A provider that takes more than the engine can give: APNs or FCM answers over real TLS and HTTP/2, and nothing else.
 
-`python -m bench.provider apns|fcm --ca-dir DIR …` prints one JSON line when it listens. It reads frames, not headers: a
-request is complete with its DATA frame, and the answer is accepted or, for a share of them, refused as unregistered. The
-strict stand-ins of `apps.sandbox` check requests; this one only has to be fast (about a tenth of their CPU) so that it is
-not what is measured.
+`python -m bench.provider apns|fcm --ca-dir DIR …` prints one JSON line when it listens. It reads frames, not headers:
+a request is complete with its DATA frame, and the answer is accepted or, for a share of them, refused as unregistered.
+The strict stand-ins of `apps.sandbox` check requests; this one only has to be fast (about a tenth of their CPU) so that
+it is not what is measured.
 """
 
 from __future__ import annotations

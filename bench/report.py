@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -76,9 +76,7 @@ class Report:
         units = {figure.metric: figure.unit for figure in figures}
         head = ["case", *(f"{metric} {units[metric]}".rstrip() for metric in metrics)]
         rows = [[case, *(_shown(cells.get((case, metric))) for metric in metrics)] for case in cases]
-        lines = aligned([head, *rows])
-        lines += [_verdict(figure) for figure in figures if figure.goal is not None]
-        return "\n".join(lines)
+        return "\n".join([*aligned([head, *rows]), *_verdicts(figures)])
 
     @property
     def missed(self) -> list[Figure]:
@@ -94,9 +92,14 @@ def _shown(figure: Figure | None) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _verdict(figure: Figure) -> str:
-    word = {True: "met", False: "MISSED", None: "not judged"}[figure.met]
-    return f"  {word:>10}  {figure.case}: {figure.metric} {_shown(figure)} {figure.unit} (goal {figure.goal})"
+def _verdicts(figures: Iterable[Figure]) -> Iterator[str]:
+    """A line for each goal that was missed, and one for how many were met."""
+    judged = [figure for figure in figures if figure.met is not None]
+    for figure in judged:
+        if not figure.met:
+            yield f"  MISSED  {figure.case}: {figure.metric} {_shown(figure)} {figure.unit} (goal {figure.goal})"
+    if judged:
+        yield f"  {sum(bool(figure.met) for figure in judged)} of {len(judged)} goals met"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

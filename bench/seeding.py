@@ -1,7 +1,8 @@
 """Audiences for benchmarks, made in sets: a million subscriptions in well under a minute.
 
-Who they are follows the demo's shares of countries, plans and versions, by arithmetic on the place instead of a `Person`
-each. They have no registration events. Secondary indexes are made after the rows, in the order the catalogue has them.
+Who they are follows the demo's shares of countries, plans and versions, by arithmetic on the place instead of a
+`Person` each. They have no registration events. Secondary indexes are made after the rows, in the order
+the catalogue has them.
 """
 
 from __future__ import annotations

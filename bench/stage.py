@@ -69,7 +69,7 @@ def migrate(supervisor: Supervisor) -> None:
 
 
 def _sql(text: str, name: str) -> sql.Composed:
-    return sql.SQL(text).format(sql.Identifier(name))  # type: ignore[arg-type]
+    return sql.SQL(text).format(sql.Identifier(name))
 
 
 def _show(connection: psycopg.Connection[tuple[str, ...]], name: str) -> str:

@@ -14,11 +14,11 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_fsm import can_proceed
 from unfold import widgets
-from unfold.decorators import display
 
 from apps.campaigns import moments, services
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
@@ -28,11 +28,13 @@ from apps.subscriptions.targeting import TargetingError, describe
 from apps.tenants.console import (
     ApplicationFilter,
     JSONObjectField,
+    JSONTextarea,
     Panel,
     ReadOnlyAdmin,
     ScopedHistoryAdmin,
     admin_link,
     as_uuid,
+    badge,
     link_filter,
     list_address,
     row_action,
@@ -46,7 +48,7 @@ LAUNCH, WRITE = "campaigns:launch", "campaigns:write"
 COUNT_TIMEOUT_MS = 3_000
 CRITERIA_HELP = gettext_lazy(
     "A JSON object: {} is everybody who can be reached; or conditions such as "
-    '{"all": [{"field": "country", "op": "eq", "value": "KR"}, {"segment": "<id>"}]}.'
+    '{"all": [{"field": "country", "op": "eq", "value": "KR"}, {"segment": "…"}]}.'
 )
 STATUS_COLOURS = {
     CampaignStatus.DRAFT.value: "default",
@@ -135,7 +137,9 @@ class SegmentAdmin(ScopedHistoryAdmin):
 
 
 class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
-    targeting_criteria = JSONObjectField(label=gettext_lazy("Audience"), help_text=CRITERIA_HELP)
+    targeting_criteria = JSONObjectField(
+        label=gettext_lazy("Audience"), help_text=CRITERIA_HELP, widget=JSONTextarea(10)
+    )
 
     class Meta:
         model = MessageCampaign
@@ -152,12 +156,14 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             "targeting_criteria",
             "priority",
             "ttl_s",
+            "messages_per_minute",
         )
         help_texts = {
             "template": gettext_lazy("A template, or title, body and data below; not both."),
             "variables": gettext_lazy("For the template; a user's own property comes first."),
             "options": gettext_lazy('The channel\'s own fields, such as {"badge": 1, "collapse_key": "spring"}.'),
             "ttl_s": gettext_lazy("Seconds; the application's unless told."),
+            "messages_per_minute": gettext_lazy("As fast as it goes unless told."),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -282,7 +288,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
             gettext_lazy("Content"),
             {"fields": ("channel_type", "template", "title", "body", "data", "options", "variables")},
         ),
-        (gettext_lazy("Audience"), {"fields": ("targeting_criteria", "priority", "ttl_s")}),
+        (gettext_lazy("Audience"), {"fields": ("targeting_criteria", "priority", "ttl_s", "messages_per_minute")}),
         (
             gettext_lazy("Times"),
             {
@@ -325,9 +331,9 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
 
     # --- The list ------------------------------------------------------------------------------------------------
 
-    @display(description=gettext_lazy("status"), label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
-    def state(self, row: MessageCampaign) -> tuple[str, Any]:
-        return str(row.status), CampaignStatus(row.status).label
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, row: MessageCampaign) -> SafeString:
+        return badge(STATUS_COLOURS[str(row.status)], CampaignStatus(row.status).label)
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, row: MessageCampaign) -> str:
@@ -461,7 +467,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
             table_panel(
                 _("Failures by reason"), headers, rows, more=failed, more_label=_("Failed messages"), before=True
             ),
-            Panel(_("Audience"), "admin/console/facts.html", {"facts": facts}),
+            Panel(_("Audience"), "admin/console/facts.html", {"facts": facts}, before=True),
         ]
 
     def _progress_context(self, row: MessageCampaign) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, Segment
+from apps.messaging.api.messages import RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
 from apps.messaging.models import ChannelType, Priority
+from apps.messaging.retry import Fault
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
+from apps.tenants.services import RATE_PER_MINUTE_MAX
 from apps.tenants.views import SignalView
 from automata_signal.api import NoInput, SignalResponse, StrictSerializer, at_most_bytes, validated
 from automata_signal.openapi import PAGE_PARAMETERS
@@ -184,6 +187,7 @@ class CampaignOutput(serializers.Serializer[Any]):
     channel_type = serializers.ChoiceField(ChannelType.choices)
     priority = serializers.ChoiceField(Priority.choices)
     ttl_s = serializers.IntegerField(allow_null=True)
+    messages_per_minute = serializers.IntegerField(allow_null=True)
     template_id = serializers.UUIDField(allow_null=True)
     title = serializers.CharField()
     body = serializers.CharField()
@@ -226,6 +230,13 @@ class CampaignInput(StrictSerializer):
         allow_null=True,
         required=False,
         help_text="Seconds; the application's unless told.",
+    )
+    messages_per_minute = serializers.IntegerField(
+        min_value=1,
+        max_value=RATE_PER_MINUTE_MAX,
+        allow_null=True,
+        required=False,
+        help_text="The throttle, within 10 % over a minute; as fast as it goes unless told. The time to live goes on.",
     )
     targeting_criteria = ObjectField(
         help_text=f"Has to be there, so that nobody sends to everybody by an oversight. {CRITERIA_HELP}"
@@ -442,6 +453,33 @@ class CampaignCancelView(OneCampaignView):
         validated(NoInput, request.data)
         campaign = services.campaign_cancel(campaign=self._campaign(campaign_id), by=self.caller.label)
         return Response(represent_campaign(campaign))
+
+
+class CampaignRequeueInput(StrictSerializer):
+    error_reason = serializers.CharField(max_length=100, required=False)
+    error_class = serializers.ChoiceField(choices=[fault.value for fault in Fault], required=False)
+
+
+class CampaignRequeueView(OneCampaignView):
+    scopes: ClassVar = {"POST": "messages:send"}
+
+    @extend_schema(
+        operation_id="campaigns_requeue_failed",
+        tags=["campaigns"],
+        parameters=[IDEMPOTENCY_PARAMETER],
+        request=CampaignRequeueInput,
+        responses={202: RequeueOutput},
+    )
+    @idempotent
+    def post(self, request: Request, campaign_id: UUID) -> Response:
+        """Send its failed messages again, as new messages of the campaign: all, or those of a reason or class. As
+        `POST /messages/requeue`. 409 with `CAMPAIGN_STATE` unless it is running or completed."""
+        order = services.campaign_requeue_failed(
+            campaign=self._campaign(campaign_id),
+            **validated(CampaignRequeueInput, request.data),
+            by=self.caller.label,
+        )
+        return Response(RequeueOutput(order).data, status=status.HTTP_202_ACCEPTED)
 
 
 class CampaignTestView(OneCampaignView):

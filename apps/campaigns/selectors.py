@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.campaigns.audience import compiled
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.messaging.adapters.registry import subscription_types_of
-from apps.messaging.dispatches import Progress, dispatch_progress
+from apps.messaging.dispatches import dispatch_progress, dispatches_of
 from apps.subscriptions.models import Subscription
 from apps.subscriptions.targeting import REACHABLE, Predicate
 from apps.tenants.models import Application
@@ -163,11 +163,11 @@ class CampaignStats:
 
 
 def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
-    """The figures of `campaign` as it was read, with the batches of its dispatch.
+    """The figures of `campaign` as it was read, with the batches of its dispatches.
 
     The counters are on the row, so messages are read only of the batches that are being sent.
     """
-    waiting = dispatch_progress(campaign.dispatch) if campaign.dispatch else Progress(0, 0, 0, 0)
+    waiting = dispatch_progress(*dispatches_of(application_id=campaign.application_id, campaign_id=campaign.pk))
     settled = campaign.successful_count + campaign.failed_count
     elapsed_s = None
     if campaign.sent_at is not None:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("campaigns/<uuid:campaign_id>/pause", api.CampaignPauseView.as_view()),
     path("campaigns/<uuid:campaign_id>/resume", api.CampaignResumeView.as_view()),
     path("campaigns/<uuid:campaign_id>/cancel", api.CampaignCancelView.as_view()),
+    path("campaigns/<uuid:campaign_id>/requeue-failed", api.CampaignRequeueView.as_view()),
     path("campaigns/<uuid:campaign_id>/test", api.CampaignTestView.as_view()),
     path("campaigns/<uuid:campaign_id>/stats", api.CampaignStatsView.as_view()),
 ]

@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import display
 
 from apps.messaging import services
 from apps.messaging.content import ContentSource, check_template, recipient_variables
@@ -25,6 +25,7 @@ from apps.messaging.models import (
     DispatchState,
     Message,
     MessageEvent,
+    MessageRequeue,
     MessageStatus,
     MessageTemplate,
     MessageTemplateVersion,
@@ -42,6 +43,7 @@ from apps.tenants.console import (
     ScopedHistoryAdmin,
     admin_link,
     as_uuid,
+    badge,
     grants_of,
     json_text,
     link_filter,
@@ -49,6 +51,7 @@ from apps.tenants.console import (
     panel_for,
     rare_filter,
     row_action,
+    short_id,
     table_panel,
 )
 from apps.tenants.console.base import search_by_name
@@ -71,7 +74,7 @@ def campaign_link(campaign_id: UUID | None) -> Any:
     """By its address alone: campaigns stand above this app."""
     if campaign_id is None:
         return "–"
-    return admin_link("campaigns.MessageCampaign", campaign_id, campaign_id)
+    return admin_link("campaigns.MessageCampaign", campaign_id, short_id(campaign_id))
 
 
 # --- Templates -----------------------------------------------------------------------------------------------------
@@ -229,15 +232,13 @@ class MessageAdmin(ReadOnlyAdmin):
     read_scope = "messages:read"
     search_help_text = gettext_lazy("Id of a message, subscription, campaign or user; external id; or a whole token")
     list_display = (
-        "id",
+        "key",
         "application",
         "channel_type",
         "state",
         "error_reason",
-        "attempts",
         "created_at",
         "sent_at",
-        "received_at",
         "campaign",
     )
     list_select_related = ("application",)
@@ -262,15 +263,28 @@ class MessageAdmin(ReadOnlyAdmin):
             gettext_lazy("Times"),
             {"fields": ("created_at", "sent_at", "received_at", "converted_at", "failed_at", "id")},
         ),
+        (gettext_lazy("Requeued"), {"fields": ("requeued_from_link", "requeued_as_link")}),
     )
     row_actions = ("cancel",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application")
 
-    @display(description=gettext_lazy("status"), label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
-    def state(self, row: Message) -> tuple[str, Any]:
-        return str(row.status), MessageStatus(row.status).label
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, row: Message) -> SafeString:
+        return badge(STATUS_COLOURS[str(row.status)], MessageStatus(row.status).label)
+
+    @admin.display(description=gettext_lazy("id"))
+    def key(self, row: Message) -> Any:
+        return short_id(row.pk)
+
+    @admin.display(description=gettext_lazy("in place of"))
+    def requeued_from_link(self, row: Message) -> Any:
+        return admin_link("messaging.Message", row.requeued_from, row.requeued_from) if row.requeued_from else "–"
+
+    @admin.display(description=gettext_lazy("sent again as"))
+    def requeued_as_link(self, row: Message) -> Any:
+        return admin_link("messaging.Message", row.requeued_as, row.requeued_as) if row.requeued_as else "–"
 
     @admin.display(description=gettext_lazy("error details"))
     def error_text(self, row: Message) -> Any:
@@ -429,13 +443,13 @@ class MessageEventAdmin(ReadOnlyAdmin):
     )
     fields = ("occurred_at", "application", "state", "message_link", "metadata_text", "id")
 
-    @display(description=gettext_lazy("event"), label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
-    def state(self, row: MessageEvent) -> tuple[str, Any]:
-        return row.event_type, row.get_event_type_display()
+    @admin.display(description=gettext_lazy("event"))
+    def state(self, row: MessageEvent) -> SafeString:
+        return badge(STATUS_COLOURS[row.event_type], row.get_event_type_display())
 
     @admin.display(description=gettext_lazy("message"))
     def message_link(self, row: MessageEvent) -> Any:
-        return admin_link("messaging.Message", row.message_id, row.message_id)
+        return admin_link("messaging.Message", row.message_id, short_id(row.message_id))
 
     @admin.display(description=gettext_lazy("metadata"))
     def metadata_line(self, row: MessageEvent) -> str:
@@ -469,7 +483,7 @@ class MessageEventAdmin(ReadOnlyAdmin):
 class DispatchAdmin(ReadOnlyAdmin):
     read_scope = "messages:read"
     search_help_text = gettext_lazy("Id of a dispatch or of a campaign")
-    list_display = ("id", "application", "channel_type", "priority", "state", "campaign", "created_at")
+    list_display = ("key", "application", "channel_type", "priority", "state", "campaign", "created_at")
     list_select_related = ("application",)
     list_filter = (
         ApplicationFilter,
@@ -502,6 +516,10 @@ class DispatchAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("campaign"))
     def campaign(self, row: Dispatch) -> Any:
         return campaign_link(row.campaign_id)
+
+    @admin.display(description=gettext_lazy("id"))
+    def key(self, row: Dispatch) -> Any:
+        return short_id(row.pk)
 
     @admin.display(description=gettext_lazy("template version"))
     def template_version_link(self, row: Dispatch) -> Any:
@@ -558,7 +576,7 @@ class DispatchBatchAdmin(ReadOnlyAdmin):
     read_scope = "messages:read"
     search_help_text = gettext_lazy("Id of a batch or of its dispatch")
     list_display = (
-        "id",
+        "key",
         "application",
         "subscription_type",
         "priority",
@@ -594,12 +612,17 @@ class DispatchBatchAdmin(ReadOnlyAdmin):
         "created_at",
         "finished_at",
         "receipts_closed",
+        "has_failed",
         "id",
     )
 
     @admin.display(description=gettext_lazy("dispatch"))
     def dispatch_link(self, row: DispatchBatch) -> Any:
         return admin_link("messaging.Dispatch", row.dispatch_id, row.dispatch_id)
+
+    @admin.display(description=gettext_lazy("id"))
+    def key(self, row: DispatchBatch) -> Any:
+        return short_id(row.pk)
 
     @admin.display(description=gettext_lazy("messages"))
     def messages_link(self, row: DispatchBatch) -> Any:
@@ -614,3 +637,38 @@ class DispatchBatchAdmin(ReadOnlyAdmin):
             return queryset.none()
         found = queryset.filter(pk=key)
         return found if found.exists() else queryset.filter(dispatch_id=key)
+
+
+@admin.register(MessageRequeue)
+class MessageRequeueAdmin(ReadOnlyAdmin):
+    read_scope = "messages:read"
+    list_display = ("key", "application", "campaign", "error_reason", "requeued", "requested_by", "finished_at")
+    list_select_related = ("application",)
+    list_filter = (ApplicationFilter, AddedFilter)
+    fields = (
+        "application",
+        "campaign",
+        "error_reason",
+        "error_class",
+        "since",
+        "until",
+        "requeued",
+        "skipped_text",
+        "requested_by",
+        "created_at",
+        "updated_at",
+        "finished_at",
+        "id",
+    )
+
+    @admin.display(description=gettext_lazy("id"))
+    def key(self, row: MessageRequeue) -> Any:
+        return short_id(row.pk)
+
+    @admin.display(description=gettext_lazy("campaign"))
+    def campaign(self, row: MessageRequeue) -> Any:
+        return campaign_link(row.campaign_id)
+
+    @admin.display(description=gettext_lazy("skipped"))
+    def skipped_text(self, row: MessageRequeue) -> Any:
+        return json_text(row.skipped)

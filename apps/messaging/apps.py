@@ -6,10 +6,13 @@ class MessagingConfig(AppConfig):
     verbose_name = "Messages"
 
     def ready(self) -> None:
+        from apps.messaging.breaker import wake
         from apps.messaging.credentials import register_secret_checks
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.subscriptions.erasure import register_eraser, register_exporter
+        from apps.tenants.providers import on_breaker_closed
 
         register_secret_checks()
+        on_breaker_closed(wake)
         register_eraser(erase_messages)
         register_exporter("messages", export_messages)

@@ -186,7 +186,8 @@ _DUE = """
            CASE WHEN s.id IS NULL OR s.subscription_status <= 0 OR s.is_archived THEN 'unsubscribed'
                 WHEN m.user_id IS NOT NULL AND s.user_id IS DISTINCT FROM m.user_id
                      AND (m.title IS NOT NULL OR %s) THEN 'logged_out' END
-    FROM messaging_message m LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id
+    FROM messaging_message m
+         LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = m.application_id
     WHERE m.id BETWEEN %s AND %s AND m.application_id = %s
       AND (m.status = 'pending' OR (m.status = 'errored' AND (m.retry_at <= %s OR %s)))
     ORDER BY m.id
@@ -217,8 +218,8 @@ def _fetch_due_messages(claim: Claim) -> None:
 def renew_lease(claim: Claim) -> bool:
     """Hold the batch for another lease; false if another worker has it."""
     until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
-    held = DispatchBatch.objects.filter(pk=claim.batch.pk, lease_id=claim.batch.lease_id)
-    return held.update(lease_until=until) == 1
+    held = DispatchBatch.objects.filter(application_id=claim.batch.application_id, pk=claim.batch.pk)
+    return held.filter(lease_id=claim.batch.lease_id).update(lease_until=until) == 1
 
 
 def move(claim: Claim, step: str, source: str, ids: Sequence[UUID], **kwargs: Any) -> list[StatusCount]:
@@ -241,7 +242,9 @@ def fail_unsendable(claim: Claim) -> None:
 def fail_rest(claim: Claim, reason: str, details: dict[str, Any] | None = None) -> None:
     """Fail all that has not left yet: canceled, expired, or nothing to send it with."""
     for source in (MessageStatus.PENDING, MessageStatus.ERRORED):
-        in_batch = Message.objects.filter(id__range=(claim.ids.base, claim.ids.last), status=source)
+        in_batch = Message.objects.filter(
+            application_id=claim.batch.application_id, id__range=(claim.ids.base, claim.ids.last), status=source
+        )
         _fail(claim, source, list(in_batch.values_list("id", flat=True)), reason, details)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from apps.messaging.adapters.registry import subscription_types_of
@@ -35,8 +35,12 @@ def dispatch_create(
     ttl_s: int,
     campaign_id: UUID | None = None,
     audience: dict[str, Any] | None = None,
+    messages_per_minute: int | None = None,
 ) -> Dispatch:
-    """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named."""
+    """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named.
+
+    `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes.
+    """
     return Dispatch.objects.create(
         application=application,
         campaign_id=campaign_id,
@@ -51,6 +55,7 @@ def dispatch_create(
         is_personalised=content.is_personalised,
         audience=audience,
         ttl_s=ttl_s,
+        messages_per_minute=messages_per_minute,
     )
 
 
@@ -157,8 +162,13 @@ def _set_state(dispatch: Dispatch, state: DispatchState, *, from_states: list[Di
     dispatch.refresh_from_db(fields=["state"])
 
 
+def dispatches_of(*, application_id: UUID, campaign_id: UUID) -> list[Dispatch]:
+    """The orders of a campaign: its launch first, then its requeues. Index: `dispatch_by_campaign`."""
+    return list(Dispatch.objects.filter(application_id=application_id, campaign_id=campaign_id).order_by("id"))
+
+
 class Progress(NamedTuple):
-    """How far a dispatch is: recipients cut so far, those whose batch was never claimed, and open messages by state."""
+    """How far dispatches are: recipients cut so far, those whose batch was never claimed, and open messages by state."""
 
     total: int
     unclaimed: int
@@ -166,9 +176,10 @@ class Progress(NamedTuple):
     errored: int
 
 
-def dispatch_progress(dispatch: Dispatch) -> Progress:
-    """Counted from the batches; messages are read only of batches that are open."""
-    batches = DispatchBatch.objects.filter(dispatch=dispatch)
+def dispatch_progress(*dispatches: Dispatch) -> Progress:
+    """Of one dispatch, or of all of a campaign. Counted from the batches; messages are read only of open batches."""
+    batches = _batches_of(dispatches)
+    messages = Message.objects.filter(application_id__in={dispatch.application_id for dispatch in dispatches})
     sums = batches.aggregate(
         total=Sum("recipient_count", default=0),
         unclaimed=Sum("recipient_count", default=0, filter=Q(first_id=None)),
@@ -177,7 +188,7 @@ def dispatch_progress(dispatch: Dispatch) -> Progress:
     states: Counter[str] = Counter()
     for base in open_batches:
         assert base is not None
-        in_batch = Message.objects.filter(id__range=(base, IdRange(base).last), status__in=_OPEN)
+        in_batch = messages.filter(id__range=(base, IdRange(base).last), status__in=_OPEN)
         states.update({row["status"]: row["n"] for row in in_batch.values("status").annotate(n=Count("id"))})
     return Progress(sums["total"], sums["unclaimed"], states[MessageStatus.PENDING], states[MessageStatus.ERRORED])
 
@@ -185,6 +196,12 @@ def dispatch_progress(dispatch: Dispatch) -> Progress:
 _OPEN = (MessageStatus.PENDING, MessageStatus.ERRORED)
 
 
-def dispatch_is_done(dispatch: Dispatch) -> bool:
+def dispatch_is_done(*dispatches: Dispatch) -> bool:
     """Whether every message has its final state or waits for receipts only."""
-    return not DispatchBatch.objects.filter(dispatch=dispatch).exclude(state=BatchState.DONE).exists()
+    return not _batches_of(dispatches).exclude(state=BatchState.DONE).exists()
+
+
+def _batches_of(dispatches: Sequence[Dispatch]) -> QuerySet[DispatchBatch]:
+    return DispatchBatch.objects.filter(
+        application_id__in={dispatch.application_id for dispatch in dispatches}, dispatch__in=dispatches
+    )

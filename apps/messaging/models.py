@@ -174,6 +174,8 @@ class DispatchBatch(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True)
     receipts_closed = models.BooleanField(default=False)
     """Whether what had no receipt in time was failed (application setting `receipt_timeout_hours`)."""
+    has_failed = models.BooleanField(default=False, db_default=False)
+    """Whether messages of it had failed when it was last given back: where dead letters are looked for."""
 
     objects = ScopedQuerySet.as_manager()
 
@@ -185,6 +187,9 @@ class DispatchBatch(models.Model):
             models.Index(fields=("application", "first_id"), name="batch_by_message_range"),
             models.Index(fields=("due_at",), name="batch_waiting", condition=models.Q(state="waiting")),
             models.Index(fields=("lease_until",), name="batch_claimed", condition=models.Q(state="claimed")),
+            models.Index(
+                fields=("application", "first_id"), name="batch_with_failed", condition=models.Q(has_failed=True)
+            ),
         )
 
     def __str__(self) -> str:
@@ -237,6 +242,10 @@ class Message(models.Model):
     retry_at = models.DateTimeField(_("next attempt"), null=True)
     error_reason = models.CharField(_("reason"), max_length=100, null=True)
     error_details = models.JSONField(_("error details"), null=True)
+    requeued_from = models.UUIDField(_("requeued from"), null=True)
+    """The failed message that this one is sent in place of."""
+    requeued_as = models.UUIDField(_("requeued as"), null=True)
+    """The message that is sent in place of this failed one, which stays failed: a message is requeued once."""
 
     objects = ScopedQuerySet.as_manager()
 
@@ -308,3 +317,38 @@ class MessageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} · {self.message_id}"
+
+
+class MessageRequeue(models.Model):
+    """An order to send failed messages again: which, and how far it is (`apps.messaging.requeue`)."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
+    campaign_id = models.UUIDField(_("campaign"), null=True)
+    error_reason = models.CharField(_("reason"), max_length=100, blank=True)
+    error_class = models.CharField(_("class"), max_length=16, blank=True)
+    since = models.DateTimeField(_("since"), null=True)
+    until = models.DateTimeField(_("until"))
+    """Made before. Never after the order itself, so that it does not meet its own messages."""
+    after_id = models.UUIDField(null=True)
+    """Checkpoint: failed messages up to this one were looked at."""
+    requeued = models.PositiveIntegerField(_("requeued"), default=0)
+    skipped = models.JSONField(_("skipped"), default=dict)
+    """Messages that were left as they are, by why."""
+    requested_by = models.CharField(_("requested by"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    updated_at = models.DateTimeField(_("last step"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("requeue")
+        verbose_name_plural = _("requeues")
+        indexes = (
+            models.Index(fields=("application", "id"), name="requeue_by_application"),
+            models.Index(fields=("updated_at",), name="requeue_unfinished", condition=models.Q(finished_at=None)),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,23 +1,30 @@
 """Monthly partitions of messages and their events, by ranges of their UUIDv7 keys.
 
-A partition is made months ahead and dropped whole; the default partition stays empty, and `stray_rows` says so.
+A partition is made months ahead and dropped whole (`apps.messaging.retention`); the default partition stays empty, and
+`problems` says so.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations import CreateModel
 from django.utils import timezone
 
 from automata_signal.ids import first_id_at
+from automata_signal.time_limits import limit_lock_waits, limit_statements
+
+log = logging.getLogger(__name__)
 
 # Half of each page is left free, so that a message's next state fits on the same page: updates stay HOT (design, 7).
 FILLFACTORS = {"messaging_message": 50, "messaging_messageevent": 100}
+REPAIR_MAX_S = 1_800
+REPAIR_LOCK_WAIT_S = 5.0
 
 
 class Partition(NamedTuple):
@@ -45,9 +52,13 @@ def next_month(month: date) -> date:
     return (month.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
+def month_start(month: date) -> datetime:
+    return datetime(month.year, month.month, 1, tzinfo=UTC)
+
+
 def month_start_id(month: date) -> UUID:
     """The least id that can be made in this month (UTC)."""
-    return first_id_at(int(datetime(month.year, month.month, 1, tzinfo=UTC).timestamp() * 1_000))
+    return first_id_at(int(month_start(month).timestamp() * 1_000))
 
 
 def make_partitions(*, today: date | None = None, months_ahead: int | None = None) -> list[str]:
@@ -88,23 +99,72 @@ def list_partitions(table: str) -> list[Partition]:
     return [Partition(name, date(int(name[-7:-3]), int(name[-2:]), 1)) for name in names]
 
 
-def drop_partitions(*, keep_days: int, today: date | None = None) -> list[str]:
-    """Drop partitions whose whole month is older than `keep_days`; returns the names. 0 keeps everything."""
-    if not keep_days:
-        return []
-    limit = (today or timezone.now().date()) - timedelta(days=keep_days)
-    old = [p.name for table in FILLFACTORS for p in list_partitions(table) if next_month(p.month) <= limit]
-    with connection.cursor() as cursor:
-        for name in old:
-            cursor.execute(f"DROP TABLE IF EXISTS {name}")
-    return old
+# --- Whether they are as they should be ---------------------------------------------------------------------------
+
+
+def problems(*, today: date | None = None) -> list[str]:
+    """What is wrong, a line each: rows without a partition of their month, and a month to come without partitions."""
+    found = []
+    for table in FILLFACTORS:
+        if has_stray_rows(table):
+            found.append(f"{table}_default holds rows: their month had no partition")
+        found += [f"{name} is missing" for name in _missing(table, today or timezone.now().date())]
+    return found
+
+
+def report_problems() -> list[str]:
+    """`problems`, each as an error in the log."""
+    found = problems()
+    for problem in found:
+        log.error("partitions need an operator: manage.py check_partitions --repair", extra={"cause": problem})
+    return found
 
 
 def stray_rows() -> int:
-    """Rows in the default partitions: anything but 0 means that a month had no partition in time."""
-    total = 0
+    """Rows in the default partitions."""
     with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(f"SELECT count(*) FROM {table}_default" for table in FILLFACTORS))
+        return sum(row[0] for row in cursor.fetchall())
+
+
+def has_stray_rows(table: str) -> bool:
+    """Whether the default partition of the table holds rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT EXISTS (SELECT 1 FROM {table}_default)")
+        (answer,) = cursor.fetchone()
+    return bool(answer)
+
+
+def _missing(table: str, today: date) -> list[str]:
+    there = {partition.month for partition in list_partitions(table)}
+    this_month = today.replace(day=1)
+    return [f"{table}_p{month:%Y_%m}" for month in (this_month, next_month(this_month)) if month not in there]
+
+
+def repair() -> int:
+    """Make the partitions of the months ahead and of stray rows, and move those home; returns how many moved.
+
+    One transaction that holds both tables for itself: nothing is sent or received for as long as copying the stray
+    rows takes (some 5 s for a million), and nothing at all if the tables are not to be had at once.
+    """
+    moved = 0
+    with transaction.atomic(), connection.cursor() as cursor:
+        limit_statements(REPAIR_MAX_S)
+        limit_lock_waits(REPAIR_LOCK_WAIT_S)
+        cursor.execute(f"LOCK TABLE {', '.join(FILLFACTORS)} IN ACCESS EXCLUSIVE MODE")
         for table in FILLFACTORS:
-            cursor.execute(f"SELECT count(*) FROM {table}_default")
-            total += cursor.fetchone()[0]
-    return total
+            cursor.execute(f"CREATE TEMP TABLE stray_{table} ON COMMIT DROP AS SELECT * FROM {table}_default")
+            cursor.execute(f"TRUNCATE {table}_default")
+            cursor.execute(f"SELECT DISTINCT {_MONTH} FROM stray_{table} ORDER BY 1")
+            for (month,) in cursor.fetchall():
+                _make_partition(table, month)
+        make_partitions()
+        for table in FILLFACTORS:
+            cursor.execute(f"INSERT INTO {table} SELECT * FROM stray_{table}")
+            moved += cursor.rowcount
+    return moved
+
+
+_MONTH = """date_trunc('month', to_timestamp(
+    ('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0) AT TIME ZONE 'UTC')::date"""
+"""The month of a UUIDv7, in UTC."""

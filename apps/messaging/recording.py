@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome, Result
+from apps.messaging.adapters.registry import adapter_for
 from apps.messaging.breaker import Breaker
 from apps.messaging.claims import Claim, move, renew_lease
 from apps.messaging.models import MessageStatus
@@ -49,10 +50,14 @@ def recorder_thread() -> ThreadPoolExecutor:
 class Recording:
     """Collects results and records them in slices, while sending goes on."""
 
-    def __init__(self, claim: Claim, credential: ChannelCredential, breaker: Breaker) -> None:
+    def __init__(
+        self, claim: Claim, credential: ChannelCredential, breaker: Breaker, *, is_stand_in: bool = False
+    ) -> None:
         self.claim = claim
         self.credential = credential
         self.breaker = breaker
+        self._success_note = {"credential": str(credential.pk)} if is_stand_in else None
+        """An accepted message went by the first credential, or its event names the one that stood in."""
         self._by_id = {recipient.message_id: recipient for recipient in claim.recipients}
         self._results: list[Result] = []
         self._running: list[Future[None]] = []
@@ -62,8 +67,11 @@ class Recording:
         if len(self._results) >= RECORD_SLICE:
             self._submit()
 
-    def may_go_on(self) -> bool:
-        """Whether more may be sent: the batch is still ours and the breaker is closed."""
+    def may_go_on(self, *, look: bool = False) -> bool:
+        """Whether more may be sent: the batch is still ours and the breaker is closed, for other workers too if
+        `look` is to ask PostgreSQL."""
+        if look:
+            self.breaker.look()
         return not self.claim.lost and not self.breaker.is_open
 
     def finish(self) -> None:
@@ -112,8 +120,9 @@ class Recording:
                     ids,
                     at=now,
                     attempted=True,
-                    reason=step.reason or None,
-                    details=step.details(self.credential),
+                    reason=step.error_reason or None,
+                    details=(details := step.details(self.credential)),
+                    metadata=self._success_note if step is _ACCEPTED else details,
                     retry_at=step.retry_at,
                 )
             if not breaker_is_open:
@@ -124,7 +133,7 @@ class Recording:
     def _plan(self, results: Sequence[Result], now: datetime, breaker_is_open: bool) -> dict[PlannedStep, list[UUID]]:
         """Group the results by what follows from them, so that a slice is a few statements."""
         plan: dict[PlannedStep, list[UUID]] = defaultdict(list)
-        retries: dict[tuple[Outcome, str, int, float | None], float | None] = {}
+        retries: dict[tuple[Outcome, str, int, float | None], retry.Decision] = {}
         for result in results:
             if result.outcome is Outcome.ACCEPTED:
                 plan[_ACCEPTED].append(result.message_id)
@@ -135,13 +144,19 @@ class Recording:
             attempt = self._by_id[result.message_id].attempts + 1
             alike = (result.outcome, result.reason, attempt, result.retry_after_s)
             if alike not in retries:  # one due time for all that failed alike, so that they are one statement
-                retries[alike] = retry.retry_at(
-                    result, attempt=attempt, now=now.timestamp(), expires_at=self.claim.batch.expires_at.timestamp()
+                is_kept = result.outcome is Outcome.CREDENTIAL and self.breaker.keeps_refused
+                retries[alike] = retry.decide(
+                    result._replace(outcome=Outcome.TRANSIENT) if is_kept else result,
+                    attempt=attempt,
+                    now=now.timestamp(),
+                    expires_at=self.claim.batch.expires_at.timestamp(),
+                    resend_is_harmless=adapter_for(self.claim.batch.subscription_type).resend_is_harmless,
                 )
-            due = retries[alike]
+            due, error_reason = retries[alike]
             step = PlannedStep(
                 "fail" if due is None else "error",
                 result.outcome,
+                error_reason,
                 result.reason or result.outcome.value,
                 result.http_status,
                 attempt,
@@ -176,7 +191,10 @@ class PlannedStep(NamedTuple):
 
     name: str
     outcome: Outcome
+    error_reason: str = ""
+    """Why it failed or is put off, in one word: the provider's, or ours (`retry.Decision`)."""
     reason: str = ""
+    """The provider's own word, kept in the details."""
     http_status: int = 0
     attempt: int = 0
     retry_at: datetime | None = None
@@ -191,6 +209,7 @@ class PlannedStep(NamedTuple):
             "http_status": self.http_status,
             "attempt": self.attempt,
             "provider": credential.provider,
+            "credential": str(credential.pk),
         }
 
 

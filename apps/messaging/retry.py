@@ -25,13 +25,14 @@ class Policy(NamedTuple):
     """Tried again while attempts and time to live last; then failed."""
     stops_credential: bool = False
     """Nothing more is sent with this credential until an operator has looked."""
+    may_have_arrived: bool = False
+    """Tried again only on a channel where a second one does no harm (`Adapter.resend_is_harmless`)."""
 
 
 POLICIES: dict[Outcome, Policy] = {
     Outcome.TRANSIENT: Policy(Fault.PROVIDER, is_retried=True),
     Outcome.THROTTLED: Policy(Fault.PROVIDER, is_retried=True),
-    # Push only so far: a second one replaces the first by its collapse id, so it may be sent again.
-    Outcome.UNKNOWN: Policy(Fault.PROVIDER, is_retried=True),
+    Outcome.UNKNOWN: Policy(Fault.PROVIDER, is_retried=True, may_have_arrived=True),
     Outcome.RECIPIENT_GONE: Policy(Fault.RECIPIENT, is_retried=False),
     Outcome.RECIPIENT_MISMATCH: Policy(Fault.RECIPIENT, is_retried=False),
     Outcome.PAYLOAD_REJECTED: Policy(Fault.SENDER, is_retried=False),
@@ -39,12 +40,23 @@ POLICIES: dict[Outcome, Policy] = {
     Outcome.CREDENTIAL: Policy(Fault.SENDER, is_retried=False, stops_credential=True),
 }
 
+# No wait is short: the first is 5 s, and `Retry-After` only makes it longer. So every wait is in the database (the
+# batch is given back with its due time), a worker never sleeps over a retry, and a restart forgets none.
 FIRST_DELAY_S = 5.0
 DELAY_MAX_S = 900.0
 JITTER = 0.2
 
 EXPIRED = "expired"
 CANCELED = "canceled"
+UNKNOWN_OUTCOME = "unknown_outcome"
+
+
+class Decision(NamedTuple):
+    """What follows for the message: the next attempt at `due`, or failed for good as `error_reason`."""
+
+    due: float | None
+    """Epoch seconds."""
+    error_reason: str
 
 
 def delay_s(attempt: int, retry_after_s: float | None) -> float:
@@ -54,12 +66,16 @@ def delay_s(attempt: int, retry_after_s: float | None) -> float:
     return max(exponential, retry_after_s or 0.0) * (1 + random.random() * JITTER)
 
 
-def retry_at(result: Result, *, attempt: int, now: float, expires_at: float) -> float | None:
-    """When to try again, in epoch seconds; None when the message has failed for good.
+def decide(result: Result, *, attempt: int, now: float, expires_at: float, resend_is_harmless: bool = True) -> Decision:
+    """Try again, and when, or fail, and as what. `now` and `expires_at` are epoch seconds.
 
-    No attempt is planned beyond the message's time to live.
+    No attempt is planned beyond the time to live: such a message has expired, whatever the provider said last.
     """
-    if not POLICIES[result.outcome].is_retried or attempt >= settings.RETRY_MAX_ATTEMPTS:
-        return None
+    policy = POLICIES[result.outcome]
+    reason = result.reason or result.outcome.value
+    if policy.may_have_arrived and not resend_is_harmless:
+        return Decision(None, UNKNOWN_OUTCOME)
+    if not policy.is_retried or attempt >= settings.RETRY_MAX_ATTEMPTS:
+        return Decision(None, reason)
     due = now + delay_s(attempt, result.retry_after_s)
-    return due if due < expires_at else None
+    return Decision(due, reason) if due < expires_at else Decision(None, EXPIRED)

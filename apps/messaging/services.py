@@ -269,6 +269,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             at=timezone.now(),
             reason=retry.CANCELED,
         )
+        DispatchBatch.objects.for_application(application).filter(pk=batch.pk).update(has_failed=True)
         record(
             lifecycle.counts(
                 moved,

@@ -12,10 +12,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from apps.messaging import dispatch, lifecycle, partitions
+from apps.messaging import dispatch, lifecycle
+from apps.messaging.dispatches import request_cancel
 from apps.messaging.models import (
     BatchState,
-    Dispatch,
     DispatchBatch,
     DispatchState,
     Message,
@@ -23,6 +23,7 @@ from apps.messaging.models import (
 )
 from apps.messaging.queues import QueuedBatch, enqueue, queue_length
 from apps.messaging.recorders import record
+from apps.messaging.stopping import is_stopping
 from apps.tenants.models import Application
 from automata_signal.ids import IdRange
 
@@ -87,6 +88,8 @@ def fail_canceled(dispatch_id: UUID) -> None:
         dispatch_id=dispatch_id, dispatch__state=DispatchState.CANCELED, state=BatchState.WAITING
     )
     for batch_id in waiting.order_by("id").values_list("pk", flat=True):
+        if is_stopping():
+            return request_cancel(dispatch_id)
         dispatch.run_batch(batch_id)
 
 
@@ -106,7 +109,9 @@ def expire_unreceived() -> int:
 def _close_receipts(application: Application, batch: DispatchBatch) -> int:
     assert batch.first_id is not None
     with transaction.atomic():
-        in_batch = Message.objects.filter(id__range=(batch.first_id, IdRange(batch.first_id).last))
+        in_batch = Message.objects.for_application(application).filter(
+            id__range=(batch.first_id, IdRange(batch.first_id).last)
+        )
         unreceived = in_batch.filter(status=MessageStatus.SUCCESSFUL).values_list("id", flat=True)
         moved = lifecycle.apply(
             "fail",
@@ -116,24 +121,10 @@ def _close_receipts(application: Application, batch: DispatchBatch) -> int:
             at=timezone.now(),
             reason=TIMED_OUT,
         )
-        DispatchBatch.objects.filter(pk=batch.pk).update(receipts_closed=True)
+        batches = DispatchBatch.objects.for_application(application).filter(pk=batch.pk)
+        batches.update(receipts_closed=True, **({"has_failed": True} if moved else {}))
         counts = lifecycle.counts(
             moved, application_id=application.pk, old=lifecycle.SUCCESSFUL, new=lifecycle.FAILED, reason=TIMED_OUT
         )
         record(counts)
     return len(moved)
-
-
-def drop_old_partitions() -> list[str]:
-    """Drop the partitions that no application keeps any more, with the dispatches and batches of that time."""
-    kept = [application.settings.get("retention_days") for application in Application.objects.only("settings")]
-    days = [value or settings.RETENTION_DAYS_DEFAULT for value in kept]
-    if not days or 0 in days:
-        return []
-    dropped = partitions.drop_partitions(keep_days=max(days))
-    if dropped:
-        oldest = min(p.month for p in partitions.list_partitions("messaging_message"))
-        first_kept = partitions.month_start_id(oldest)
-        DispatchBatch.objects.filter(first_id__lt=first_kept, state=BatchState.DONE).delete()
-        Dispatch.objects.filter(pk__lt=first_kept, batches=None).delete()
-    return dropped

@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import shared_task
 from celery.signals import worker_process_shutdown
 
-from apps.messaging import dispatch, partitions, sweeps
+from apps.messaging import dispatch, partitions, requeue, retention, sweeps
 from apps.messaging.senders import close_senders
 
 
@@ -44,7 +44,29 @@ def make_partitions() -> list[str]:
 
 @shared_task(name="messaging.drop_partitions")
 def drop_partitions() -> list[str]:
-    return sweeps.drop_old_partitions()
+    return retention.drop_unneeded_partitions()
+
+
+@shared_task(name="messaging.requeue")
+def requeue_messages(requeue_id: str) -> None:
+    if requeue.requeue_run(UUID(requeue_id)):
+        requeue.queue_requeue(UUID(requeue_id))
+
+
+@shared_task(name="messaging.continue_requeues")
+def continue_requeues() -> int:
+    return requeue.requeues_continue()
+
+
+@shared_task(name="messaging.delete_old")
+def delete_old() -> None:
+    if retention.delete_old():
+        retention.queue_delete_old()
+
+
+@shared_task(name="messaging.check_partitions")
+def check_partitions() -> list[str]:
+    return partitions.report_problems()
 
 
 @worker_process_shutdown.connect

@@ -9,10 +9,11 @@ from django import forms
 from django.contrib import admin
 from django.db.models import BinaryField, ExpressionWrapper, F, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold import widgets
-from unfold.decorators import display
 
 from apps.subscriptions import services
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionEventType, SubscriptionType
@@ -28,12 +29,14 @@ from apps.tenants.console import (
     ScopedAdmin,
     admin_link,
     as_uuid,
+    badge,
     grants_of,
     json_text,
     link_filter,
     list_address,
     rare_filter,
     row_action,
+    short_id,
     table_panel,
 )
 from automata_signal.encryption import DecryptionError, keyring
@@ -131,11 +134,11 @@ class AppUserAdmin(ScopedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and not getattr(obj, "is_archived", False)
 
-    @display(description=gettext_lazy("state"), label={"live": "success", "archived": "warning", "erased": "danger"})  # type: ignore[untyped-decorator]
-    def state(self, row: AppUser) -> tuple[str, Any]:
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: AppUser) -> SafeString:
         if is_erased(row):
-            return "erased", _("erased")
-        return ("archived", _("archived")) if row.is_archived else ("live", _("live"))
+            return badge("danger", _("erased"))
+        return badge("warning", _("archived")) if row.is_archived else badge("success", _("live"))
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         keys = user_ids(grants_of(request).applications(self.read_scope), term)
@@ -228,14 +231,13 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     manager_name = "with_archived"
     search_help_text = gettext_lazy("Subscription id, user's external id, or a whole token; not a part of it")
     list_display = (
-        "id",
+        "key",
         "application",
         "type",
         "token_text",
         "user",
         "state",
         "device_model",
-        "app_version",
         "country_code",
         "last_active_at",
     )
@@ -300,24 +302,25 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         return with_sealed_token(super().get_queryset(request).select_related("application", "user"))
 
     @admin.display(description=gettext_lazy("token"))
-    def token_text(self, row: Any) -> str:
-        return masked(row.sealed)
+    def token_text(self, row: Any) -> SafeString:
+        return format_html('<span style="white-space: nowrap">{}</span>', masked(row.sealed))
 
     @admin.display(description=gettext_lazy("tags"))
     def tags_text(self, row: Subscription) -> Any:
         return json_text(row.tags)
 
-    @display(
-        description=gettext_lazy("status"),
-        label={"reachable": "success", "ended": "warning", "error": "danger", "archived": "default"},
-    )  # type: ignore[untyped-decorator]
-    def state(self, row: Subscription) -> tuple[str, Any]:
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, row: Subscription) -> SafeString:
         text = f"{row.get_subscription_status_display()} ({row.subscription_status})"
         if row.is_archived:
-            return "archived", _("archived · %(status)s") % {"status": text}
+            return badge("default", _("archived · %(status)s") % {"status": text})
         if row.is_subscribed:
-            return "reachable", text
-        return ("error" if row.has_error else "ended"), text
+            return badge("success", text)
+        return badge("danger" if row.has_error else "warning", text)
+
+    @admin.display(description=gettext_lazy("id"))
+    def key(self, row: Subscription) -> Any:
+        return short_id(row.pk)
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         if key := as_uuid(term):
@@ -469,7 +472,7 @@ class SubscriptionEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("subscription"))
     def subscription_link(self, row: SubscriptionEvent) -> Any:
-        return admin_link("subscriptions.Subscription", row.subscription_id, row.subscription_id)
+        return admin_link("subscriptions.Subscription", row.subscription_id, short_id(row.subscription_id))
 
     @admin.display(description=gettext_lazy("user"))
     def user_link(self, row: SubscriptionEvent) -> Any:

@@ -6,6 +6,7 @@ secret is only replaced.
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import timedelta
 from typing import Any, ClassVar, cast
 from zoneinfo import available_timezones
@@ -27,7 +28,6 @@ from django_celery_beat import admin as beat_admin
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from unfold import widgets
-from unfold.decorators import display
 
 from apps.tenants import services
 from apps.tenants.access import KEY_PREFIXES, key_digest
@@ -41,6 +41,7 @@ from apps.tenants.console import (
     ScopedAdmin,
     ScopedHistoryAdmin,
     admin_link,
+    badge,
     grants_of,
     list_address,
     row_action,
@@ -249,7 +250,7 @@ class ApplicationAdmin(ScopedHistoryAdmin):
                 _("API keys"),
                 (_("key"), _("kind"), _("state"), _("last used")),
                 [
-                    (admin_link("tenants.ApiKey", k.pk, k), k.get_kind_display(), key_state(k)[1], k.last_used_at)
+                    (admin_link("tenants.ApiKey", k.pk, k), k.get_kind_display(), badge(*key_state(k)), k.last_used_at)
                     for k in keys
                 ],
                 more=list_address("tenants.ApiKey", application=row.pk),
@@ -258,7 +259,7 @@ class ApplicationAdmin(ScopedHistoryAdmin):
                 _("Channel credentials"),
                 (_("credential"), _("identity"), _("state")),
                 [
-                    (admin_link("tenants.ChannelCredential", c.pk, c), summary_text(c), credential_state(c)[1])
+                    (admin_link("tenants.ChannelCredential", c.pk, c), summary_text(c), badge(*credential_state(c)))
                     for c in credentials
                 ],
                 more=list_address("tenants.ChannelCredential", application=row.pk),
@@ -408,9 +409,9 @@ class ApiKeyAdmin(ScopedHistoryAdmin):
     def key(self, row: ApiKey) -> str:
         return f"{row.prefix}…"
 
-    @display(description=gettext_lazy("state"), label={"success": "success", "danger": "danger", "warning": "warning"})  # type: ignore[untyped-decorator]
-    def state(self, row: ApiKey) -> tuple[str, Any]:
-        return key_state(row)
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: ApiKey) -> SafeString:
+        return badge(*key_state(row))
 
     @admin.display(description=gettext_lazy("scopes"))
     def scopes_text(self, row: ApiKey) -> str:
@@ -491,6 +492,7 @@ _APNS_FIELDS = ("team_id", "key_id", "bundle_id", "environment", "private_key", 
 _FCM_FIELDS = ("service_account", "service_account_file")
 PROVIDER_FIELDS: dict[str, tuple[str, ...]] = {Provider.APNS: _APNS_FIELDS, Provider.FCM: _FCM_FIELDS}
 """The form's fields of each provider's secret."""
+RATE_FIELDS = ("rate_per_minute", "device_rate_per_minute", "device_rate_per_hour")
 UPLOAD_MAX_BYTES = 32_768
 
 
@@ -544,7 +546,7 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = ChannelCredential
-        fields = ("application", "provider", "name", "position", "is_active")
+        fields = ("application", "provider", "name", "position", "is_active", *RATE_FIELDS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -583,7 +585,7 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         "secret.service_account": "service_account",
         **{f"secret.{name}": name for name in ("team_id", "key_id", "bundle_id", "environment", "private_key")},
     }
-    conditional_fields: ClassVar[dict[str, str]] = {
+    conditional_fields: dict[str, str] = {
         name: f"provider == '{provider}'" for provider, names in PROVIDER_FIELDS.items() for name in names
     }
     row_actions = ("close_breaker",)
@@ -592,6 +594,7 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         "state",
         "breaker_opened_at",
         "breaker_reason",
+        "breaker_probe_at",
         "last_error",
         "last_error_at",
         "updated_at",
@@ -603,30 +606,34 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         common = ("application", "provider", "name", "position", "is_active")
+        rates = (_("Rates; the provider's own unless told"), {"fields": RATE_FIELDS})
         if obj is None:
             fields = [name for names in PROVIDER_FIELDS.values() for name in names]
-            return ((None, {"fields": common[:-1]}), (_("Secret"), {"fields": fields}))
+            return ((None, {"fields": common[:-1]}), (_("Secret"), {"fields": fields}), rates)
         state = (_("State"), {"fields": self._shown})
         if not self.has_change_permission(request, obj):
-            return ((None, {"fields": common}), state)
+            return ((None, {"fields": common}), state, rates)
         secret = (_("Secret (replace)"), {"fields": PROVIDER_FIELDS.get(obj.provider, ())})
-        return ((None, {"fields": common}), state, secret)
+        return ((None, {"fields": common}), state, secret, rates)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("application", "provider", *self._shown) if obj else ()
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         # Which fields are whose depends on the provider only while it can be chosen.
-        context["adminform"].model_admin = self
+        if kwargs.get("obj") is not None:
+            plain = copy(self)
+            plain.conditional_fields = {}
+            context["adminform"].model_admin = plain
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("identity"))
     def identity(self, row: ChannelCredential) -> str:
         return summary_text(row)
 
-    @display(description=gettext_lazy("state"), label={"success": "success", "danger": "danger", "warning": "warning"})  # type: ignore[untyped-decorator]
-    def state(self, row: ChannelCredential) -> tuple[str, Any]:
-        return credential_state(row)
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: ChannelCredential) -> SafeString:
+        return badge(*credential_state(row))
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         return search_by_name(queryset, term, "name", "application__name")
@@ -637,12 +644,13 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
             provider=cleaned["provider"],
             name=cleaned["name"],
             position=cleaned["position"],
+            **{name: cleaned[name] for name in RATE_FIELDS},
             secret=_secret(cleaned["provider"], cleaned, {}),
             by=label_of(request),
         )
 
     def update(self, request: HttpRequest, row: ChannelCredential, changes: dict[str, Any]) -> ChannelCredential:
-        plain = {name: changes[name] for name in ("name", "position", "is_active") if name in changes}
+        plain = {name: changes[name] for name in ("name", "position", "is_active", *RATE_FIELDS) if name in changes}
         secret = None
         if any(name in changes for name in PROVIDER_FIELDS[row.provider]):
             secret = _secret(row.provider, changes, _stored_secret(row, changes))

@@ -21,6 +21,7 @@ from rest_framework.response import Response
 
 from apps.tenants.models import Application, IdempotencyRecord
 from automata_signal.api import SignalResponse
+from automata_signal.envelope import written
 from automata_signal.errors import Conflict, ValidationFailed
 
 HEADER = "Idempotency-Key"
@@ -112,7 +113,7 @@ def keep_answer(claim: IdempotencyRecord, response: Response) -> None:
     answer = {"data": response.data, "meta": getattr(response, "meta", {})}
     IdempotencyRecord.objects.filter(pk=claim.pk).update(
         status=response.status_code,
-        answer=orjson.loads(orjson.dumps(answer, default=str)),  # as the renderer writes it
+        answer=orjson.loads(written(answer)),
     )
 
 

@@ -319,9 +319,9 @@ def credential_update(
     secret: Mapping[str, Any] | None = None,
     position: int | None = None,
     is_active: bool | None = None,
-    rate_per_minute: int | None | _Unset = UNSET,
-    device_rate_per_minute: int | None | _Unset = UNSET,
-    device_rate_per_hour: int | None | _Unset = UNSET,
+    rate_per_minute: int | _Unset | None = UNSET,
+    device_rate_per_minute: int | _Unset | None = UNSET,
+    device_rate_per_hour: int | _Unset | None = UNSET,
     check: Check | None = None,
     by: str = "",
 ) -> ChannelCredential:
@@ -428,8 +428,9 @@ def _cool_down(cause: str, failed_probes: int) -> timedelta:
 def breaker_take_probe(credential_id: UUID, *, for_s: float) -> bool:
     """Let the caller probe, if a probe is due: true for one caller, whose right lapses after `for_s` seconds."""
     now = timezone.now()
+    cooled = now - timedelta(seconds=django_settings.BREAKER_COOLDOWN_S)
     due = ChannelCredential.objects.filter(
-        Q(breaker_probe_at=None) | Q(breaker_probe_at__lte=now),
+        Q(breaker_probe_at__lte=now) | Q(breaker_probe_at=None, breaker_opened_at__lte=cooled),
         Q(breaker_probing_until=None) | Q(breaker_probing_until__lte=now),
         pk=credential_id,
         breaker_opened_at__isnull=False,

@@ -15,15 +15,15 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from apps.campaigns.models import CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
-from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent
+from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent, MessageRequeue
 from apps.messaging.services import template_create, template_update
+from apps.sandbox.credentials import make_apns_key, make_fcm_account
 from apps.subscriptions.models import SubscriptionEvent
 from apps.subscriptions.services import subscription_register, user_create
 from apps.subscriptions.status import Setter
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
-from apps.sandbox.credentials import make_apns_key, make_fcm_account
 from tests.factories import make_messages
 
 PASSWORD = "correct horse battery staple"
@@ -158,6 +158,7 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     world.add(MessageEvent.objects.filter(message_id=message.pk).first())
     world.add(Dispatch.objects.get(pk=message.dispatch_id))
     world.add(DispatchBatch.objects.get(dispatch_id=message.dispatch_id))
+    world.add(MessageRequeue.objects.create(application=application, error_reason=f"{mark}_reason", until=now))
     return world
 
 

@@ -33,9 +33,7 @@ def form(world, **changes) -> dict[str, str]:
 
 @pytest.fixture
 def draft(world) -> MessageCampaign:
-    return campaign_create(
-        application=world.application, name="Draft", title="Hi", body="There", targeting_criteria={}
-    )
+    return campaign_create(application=world.application, name="Draft", title="Hi", body="There", targeting_criteria={})
 
 
 def reread(campaign: MessageCampaign) -> MessageCampaign:

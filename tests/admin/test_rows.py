@@ -29,7 +29,7 @@ def test_a_new_key_is_shown_once_and_only_its_digest_kept(world, member):
     given = {"application": str(world.application.pk), "name": "CRM", "kind": "secret", "scopes": ["users:read"]}
     answer = owner.post(address("tenants.ApiKey", "add"), given)
     assert answer.status_code == 200
-    assert answer["Cache-Control"] == "no-store"
+    assert "no-store" in answer["Cache-Control"]
     plaintext = answer.context["plaintext"]
     assert text_of(answer).count(plaintext) == 1
     key = ApiKey.objects.get(digest=key_digest(plaintext))
@@ -98,7 +98,9 @@ def test_a_wrong_secret_is_an_error_on_its_field_and_never_comes_back(world, mem
     answer = owner.post(place, apns_form(key, private_key="not a key, but private", **application))
     assert list(errors_of(answer)) == ["private_key"]
     assert "not a key, but private" not in text_of(answer)
-    assert list(errors_of(owner.post(place, apns_form(key, private_key=key.p8, team_id="x", **application)))) == ["team_id"]
+    assert list(errors_of(owner.post(place, apns_form(key, private_key=key.p8, team_id="x", **application)))) == [
+        "team_id"
+    ]
     assert list(errors_of(owner.post(place, apns_form(key, **application)))) == ["private_key"]
     for file in (b"\xff\xfe", b"x" * 40_000):
         upload = SimpleUploadedFile("key.p8", file)

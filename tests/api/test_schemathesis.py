@@ -6,7 +6,9 @@ import json
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -44,6 +46,17 @@ def _schema():
 OPERATIONS = [found.ok() for found in _schema().get_all_operations()]
 
 
+@pytest.fixture(autouse=True)
+def the_connection_stays(world):
+    """It is the test's own, with its transaction: the end of a request must not close it. Django's client does so too,
+    and signs the world's owner in before this."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
 def _params(*, only=lambda entry: True):
     return [
         pytest.param(operation, id=f"{operation.method.upper()} {operation.path.removeprefix('/api/v1/')}")
@@ -53,7 +66,7 @@ def _params(*, only=lambda entry: True):
 
 
 def run(world, operation, caller, *, examples: int) -> None:
-    """So many requests by the caller, each taken back: of three, one is good, one fits the description, one does not."""
+    """So many requests by the caller, each taken back: one in three is good, one fits the description, one does not."""
     entry = ENTRY_OF[operation.method.upper(), operation.path]
     cases = {
         "good": operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
@@ -93,11 +106,13 @@ def run(world, operation, caller, *, examples: int) -> None:
 
 def _can_be_unfit(operation) -> bool:
     """Whether anything but the path can be sent at all."""
-    parameters = [parameter for parameter in operation.definition.raw.get("parameters", ()) if parameter["in"] == "query"]
+    parameters = [
+        parameter for parameter in operation.definition.raw.get("parameters", ()) if parameter["in"] == "query"
+    ]
     return bool(parameters) or "requestBody" in operation.definition.raw
 
 
-@pytest.mark.parametrize("operation", _params())
+@pytest.mark.parametrize("operation", _params(only=lambda entry: OPERATOR not in entry.scopes))
 def test_an_app_server_gets_what_is_described(world, operation):
     run(world, operation, world.server, examples=15)
 
@@ -107,6 +122,8 @@ def test_a_device_gets_what_is_described(world, operation):
     run(world, operation, world.sdk, examples=15)
 
 
-@pytest.mark.parametrize("operation", _params(only=lambda entry: OPERATOR in entry.scopes or "settings:write" in entry.scopes))
+@pytest.mark.parametrize(
+    "operation", _params(only=lambda entry: OPERATOR in entry.scopes or "settings:write" in entry.scopes)
+)
 def test_an_operator_gets_what_is_described(world, operation):
     run(world, operation, world.owner, examples=10)

@@ -55,7 +55,7 @@ def all_workers_are_killed(ordeal: Ordeal) -> None:
     stack = ordeal.stack
     for name in (*stack.senders, "control"):
         stack.process(name).kill_group()
-    ordeal.lost_workers(len(stack.senders))
+    ordeal.lost_workers(stack.size.workers + stack.size.high_concurrency)
     stack.keep_up()
 
 

@@ -81,7 +81,7 @@ def undergo(
     *,
     under_way: float = WELL_UNDER_WAY,
     before: Strike | None = None,
-    timeout_s: float = 90.0,
+    timeout_s: float = 60.0,
 ) -> Report:
     """Let the fault strike a running campaign, wait for the end of everything without lifting a finger, and judge."""
     calm(stack)

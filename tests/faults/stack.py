@@ -33,7 +33,7 @@ from tools.supervisor import ROOT, Child, ProcessSpec, Supervisor
 from tools.workspace import new_secrets
 
 BUNDLE_ID = "com.example.shop"
-PUSH_QUEUES = "push.high,push.medium,push.low"
+BULK_QUEUES = "push.medium,push.low"
 WEB_THREADS = 4
 T = TypeVar("T")
 
@@ -48,12 +48,13 @@ class Size:
     settings: Mapping[str, str]
     """Environment of the platform's processes."""
     workers: int = 2
-    """Processes that send; the control worker comes on top."""
+    """Processes that send in bulk; one for single messages and one for control come on top."""
+    high_concurrency: int = 1
 
 
 QUICK = Size(
     recipients=3_000,
-    singles_per_s=15,
+    singles_per_s=4,
     latency_ms=120,
     settings={
         "BATCH_SIZE": "250",
@@ -65,9 +66,10 @@ QUICK = Size(
 )
 FULL = Size(
     recipients=50_000,
-    singles_per_s=50,
+    singles_per_s=12,
     latency_ms=100,
     settings={"BATCH_SIZE": "1000", "BATCH_LEASE_S": "20", "PROVIDER_TIMEOUT_S": "5", "PROVIDER_CONNECTIONS": "2"},
+    high_concurrency=2,
 )
 
 
@@ -231,7 +233,8 @@ class Stack:
     def _start_platform(self) -> None:
         self.keep(self._web())
         for number in range(self.size.workers):
-            self.keep(self.worker(f"push{number}", PUSH_QUEUES))
+            self.keep(self.worker(f"push{number}", BULK_QUEUES))
+        self.keep(self.worker("high", "push.high", self.size.high_concurrency))
         self.keep(self.worker("control", "control"))
         self.keep(self.beat())
 
@@ -246,11 +249,11 @@ class Stack:
         )
 
     @staticmethod
-    def worker(name: str, queues: str, **env: str) -> ProcessSpec:
+    def worker(name: str, queues: str, concurrency: int = 1) -> ProcessSpec:
         celery = ("-m", "celery", "--skip-checks", "-A", "automata_signal", "worker", "--loglevel", "INFO")
-        options = ("--without-gossip", "--without-mingle", "--hostname", f"{name}@%h", "-c", "1", "-Q", queues)
-        own = {"APPLICATION_NAME": f"automata-{name}", **env}
-        return ProcessSpec(name, (sys.executable, *celery, *options), own, stage=2, grace_s=20.0)
+        options = ("--without-gossip", "--without-mingle", "--hostname", f"{name}@%h", "-c", str(concurrency))
+        own = {"APPLICATION_NAME": f"automata-{name}"}
+        return ProcessSpec(name, (sys.executable, *celery, *options, "-Q", queues), own, stage=2, grace_s=20.0)
 
     @staticmethod
     def beat(name: str = "beat") -> ProcessSpec:
@@ -296,7 +299,7 @@ class Stack:
 
     @property
     def senders(self) -> list[str]:
-        return [f"push{number}" for number in range(self.size.workers)]
+        return [*(f"push{number}" for number in range(self.size.workers)), "high"]
 
     def kill(self, child: Child) -> None:
         """`kill -9` of the process and all of its group, at once."""

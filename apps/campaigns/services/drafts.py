@@ -17,6 +17,7 @@ from apps.messaging.content import ContentSource, content_source
 from apps.messaging.models import MessageTemplate
 from apps.subscriptions.targeting import Criteria
 from apps.tenants.models import Application
+from apps.tenants.services import RATE_PER_MINUTE_MAX
 from automata_signal.errors import ValidationFailed
 
 
@@ -33,6 +34,7 @@ class CampaignFields(TypedDict, total=False):
     channel_type: str
     priority: str
     ttl_s: int | None
+    messages_per_minute: int | None
     targeting_criteria: Criteria
 
 
@@ -110,6 +112,10 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
         campaign.ttl_s = fields["ttl_s"]
         if not 0 <= (campaign.ttl_s or 0) <= settings.MESSAGE_TTL_MAX_S:
             raise ValidationFailed.of("ttl_s", f"must be from 0 to {settings.MESSAGE_TTL_MAX_S}")
+    if "messages_per_minute" in fields:
+        campaign.messages_per_minute = fields["messages_per_minute"]
+        if campaign.messages_per_minute is not None and not 1 <= campaign.messages_per_minute <= RATE_PER_MINUTE_MAX:
+            raise ValidationFailed.of("messages_per_minute", f"must be from 1 to {RATE_PER_MINUTE_MAX}")
     if "template_id" in fields:
         campaign.template = _template(campaign.application, fields["template_id"])
     if "targeting_criteria" in fields:

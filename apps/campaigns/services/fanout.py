@@ -21,7 +21,9 @@ from django.utils import timezone
 
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging.dispatches import dispatch_slice
+from apps.messaging.stopping import is_stopping
 from automata_signal.celery import app
+from automata_signal.time_limits import limit_statements
 
 STEP_RECIPIENTS = 50_000
 """Short beside the time-outs of statements and locks, long beside a commit."""
@@ -29,6 +31,10 @@ FIRST_STEP_BATCHES = 4
 """The first step is small, so that the first messages leave at once."""
 TASK_MAX_S = 20.0
 """Then the fan-out goes on in a new task, and other tasks of the control queue get their turn."""
+
+
+STATEMENT_MAX_S = 300
+"""A rare audience is looked for among all subscriptions of an application in one statement."""
 
 
 class Step(enum.Enum):
@@ -46,9 +52,15 @@ def queue_fan_out(campaign_id: UUID) -> None:
 def fan_out(campaign_id: UUID, *, max_s: float = TASK_MAX_S) -> Step:
     """Fan out until it is done or stopped, or until `max_s` are over: then `MORE`."""
     ends_at = time.monotonic() + max_s
-    while (step := fan_out_step(campaign_id)) is Step.MORE and time.monotonic() < ends_at:
+    while (step := _patient_step(campaign_id)) is Step.MORE and time.monotonic() < ends_at and not is_stopping():
         pass
     return step
+
+
+@transaction.atomic
+def _patient_step(campaign_id: UUID) -> Step:
+    limit_statements(STATEMENT_MAX_S)
+    return fan_out_step(campaign_id)
 
 
 @transaction.atomic

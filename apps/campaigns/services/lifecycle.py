@@ -16,7 +16,7 @@ from apps.campaigns.moments import scheduled_moment
 from apps.campaigns.selectors import audience_types
 from apps.campaigns.services.drafts import campaign_content
 from apps.campaigns.services.fanout import queue_fan_out
-from apps.campaigns.services.rows import locked, move, refuse_wrong_state
+from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
 from apps.messaging.adapters.registry import adapter_for, subscription_types_of
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import (
@@ -25,8 +25,10 @@ from apps.messaging.dispatches import (
     dispatch_is_done,
     dispatch_pause,
     dispatch_resume,
+    dispatches_of,
 )
-from apps.messaging.models import Priority
+from apps.messaging.models import Dispatch, MessageRequeue, Priority
+from apps.messaging.requeue import FailedFilter, requeue_start
 from apps.messaging.services import Recipients, SendResult, messages_send, ttl_of
 from apps.subscriptions.targeting import Predicate
 from apps.tenants.models import ChannelCredential
@@ -35,6 +37,7 @@ from automata_signal.errors import Conflict, SignalError, ValidationFailed
 log = logging.getLogger(__name__)
 
 TEST_RECIPIENTS_MAX = 20
+REQUEUED_IN = (CampaignStatus.RUNNING, CampaignStatus.COMPLETED)
 
 
 @transaction.atomic
@@ -82,8 +85,8 @@ def campaign_pause(*, campaign: MessageCampaign, by: str = "") -> MessageCampaig
     """Nothing more leaves until it is resumed; a step of the fan-out in progress is undone."""
     row = locked(campaign)
     move(row, "pause", by=by)
-    if row.dispatch is not None:
-        dispatch_pause(row.dispatch)
+    for dispatch in _dispatches(row):
+        dispatch_pause(dispatch)
     return row
 
 
@@ -92,8 +95,8 @@ def campaign_resume(*, campaign: MessageCampaign, by: str = "") -> MessageCampai
     """Go on where it was paused, to the audience that was fixed at launch."""
     row = locked(campaign)
     move(row, "resume", by=by)
-    if row.dispatch is not None:
-        dispatch_resume(row.dispatch)
+    for dispatch in _dispatches(row):
+        dispatch_resume(dispatch)
     if row.fanout_done_at is None:
         transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
     return row
@@ -104,8 +107,8 @@ def campaign_cancel(*, campaign: MessageCampaign, by: str = "") -> MessageCampai
     """End it. What has not left is failed as canceled; those not yet cut into batches never become messages."""
     row = locked(campaign)
     move(row, "cancel", by=by)
-    if row.dispatch is not None:
-        dispatch_cancel(row.dispatch)
+    for dispatch in _dispatches(row):
+        dispatch_cancel(dispatch)
     return row
 
 
@@ -132,6 +135,20 @@ def campaign_test(
         priority=Priority.HIGH,
         ttl_s=campaign.ttl_s,
     )
+
+
+def campaign_requeue_failed(
+    *, campaign: MessageCampaign, error_reason: str = "", error_class: str = "", by: str = ""
+) -> MessageRequeue:
+    """Send the failed messages of a running or completed campaign again, as new messages that belong to it.
+
+    Raises `Conflict` in another state: what is paused or canceled stays so. The campaign's row is not locked, since
+    messages come before counters in the order of locks.
+    """
+    if campaign.status not in REQUEUED_IN:
+        refuse_state(campaign, "requeue", list(REQUEUED_IN))
+    which = FailedFilter(campaign_id=campaign.pk, error_reason=error_reason, error_class=error_class)
+    return requeue_start(application=campaign.application, which=which, requested_by=by)
 
 
 # --- Sweeps --------------------------------------------------------------------------------------------------------
@@ -189,7 +206,12 @@ def _finish(campaign: MessageCampaign) -> bool:
 
 
 def _is_done(campaign: MessageCampaign) -> bool:
-    return campaign.dispatch is None or dispatch_is_done(campaign.dispatch)
+    return dispatch_is_done(*_dispatches(campaign))
+
+
+def _dispatches(campaign: MessageCampaign) -> list[Dispatch]:
+    """Of its launch and of its requeues."""
+    return dispatches_of(application_id=campaign.application_id, campaign_id=campaign.pk)
 
 
 # --- Launching -----------------------------------------------------------------------------------------------------
@@ -210,6 +232,7 @@ def _launch(row: MessageCampaign, *, by: str) -> None:
         content=content,
         audience=freeze(row.application, row.targeting_criteria),
         ttl_s=ttl_of(row.application, row.ttl_s),
+        messages_per_minute=row.messages_per_minute,
     )
     move(row, "launch", "dispatch", by=by)
     transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)

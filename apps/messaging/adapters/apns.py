@@ -43,6 +43,7 @@ class ApnsAdapter:
     """iOS push. Secret: team_id, key_id, private_key (.p8 PEM), bundle_id, environment."""
 
     name: ClassVar[str] = "apns"
+    resend_is_harmless: ClassVar[bool] = True
 
     def check_content(self, content: Content) -> None:
         """Raise `ContentError` for what APNs would refuse: providers.md 1.5."""
@@ -191,11 +192,12 @@ class ApnsSender(PushSender):
             return _refused(delivery, 400, "BadDeviceToken", http_status=0)
         encoded = self._encoded.get(id(content)) or self._encode(content)
         message_id = str(message_uuid).encode()
-        headers = [*encoded.headers, b"apns-id: " + message_id]
+        own_headers = [b"apns-id: " + message_id]
         if not encoded.has_collapse_id:
-            headers.append(b"apns-collapse-id: " + message_id)
+            own_headers.append(b"apns-collapse-id: " + message_id)
         is_fresh = type(tag) is Again and tag.on_new_connection
-        return Request(tag, address + token, headers, encoded.head + message_id + encoded.tail, is_fresh)
+        body = encoded.head + message_id + encoded.tail
+        return Request(tag, address + token, encoded.headers, body, is_fresh, own_headers)
 
     def _encode(self, content: Content) -> _Encoded:
         body, options = _encode(content)

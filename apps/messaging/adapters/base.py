@@ -134,6 +134,10 @@ class Adapter(Protocol):
 
     name: ClassVar[str]
     """The provider's name in credentials and the registry: `apns`, `fcm`."""
+    resend_is_harmless: ClassVar[bool]
+    """Whether a message whose fate is unknown (`Outcome.UNKNOWN`) may be sent once more: it costs nothing, and a second
+    one takes the place of the first (a collapse id). Where it is paid for or shows twice it fails as `unknown_outcome`,
+    and an operator decides."""
 
     def check_content(self, content: Content) -> None:
         """Raise `ContentError` if the provider would refuse it: sizes, types, unknown options."""

@@ -43,6 +43,7 @@ class FcmAdapter:
     """Android push. Secret: service_account, the JSON file of a Firebase project."""
 
     name: ClassVar[str] = "fcm"
+    resend_is_harmless: ClassVar[bool] = True
 
     def __init__(self, *, target: str = "token") -> None:
         """`target` is the field that takes the address: `token`, or `fid`, which is to follow it."""

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.messaging import selectors, services
+from apps.messaging import requeue, retry, selectors, services
 from apps.messaging.content import VARIABLES_MAX_BYTES, content_source
-from apps.messaging.models import ChannelType, Message, MessageEvent, MessageStatus, Priority
+from apps.messaging.models import ChannelType, Message, MessageEvent, MessageRequeue, MessageStatus, Priority
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
 from automata_signal.api import NoInput, StrictSerializer, at_most_bytes, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
+FAILURES_DAYS = 7
 
 
 class RecipientsInput(StrictSerializer):
@@ -106,7 +109,7 @@ class MessageOutput(serializers.ModelSerializer[Message]):
         fields = (
             *("id", "status", "channel_type", "priority", "subscription_id", "external_id", "campaign_id", "template"),
             *("content", "attempts", "created_at", "sent_at", "received_at", "converted_at", "failed_at", "retry_at"),
-            *("error_reason", "error_details"),
+            *("error_reason", "error_details", "requeued_from", "requeued_as"),
         )
 
     def get_content(self, message: Message) -> dict[str, Any]:
@@ -199,3 +202,127 @@ class MessageCancelView(SignalView):
         validated(NoInput, request.data)
         services.message_cancel(application=self.application, message_id=message_id)
         return Response(MessageOutput(selectors.message_get(self.application, message_id)).data)
+
+
+class MessageRequeueOutput(serializers.Serializer[Any]):
+    message = MessageOutput(help_text="The new message.")
+    already_requeued = serializers.BooleanField(help_text="An earlier call has made it.")
+
+
+class MessageRequeueView(SignalView):
+    scopes = {"POST": "messages:send"}
+
+    @extend_schema(
+        operation_id="messages_requeue",
+        tags=["messages"],
+        parameters=[IDEMPOTENCY_PARAMETER],
+        request=None,
+        responses={202: MessageRequeueOutput},
+    )
+    @idempotent
+    def post(self, request: Request, message_id: UUID) -> Response:
+        """Send a failed message again, as a new one with the same content. A message is requeued once: a second call
+        answers with the message of the first. 409 with `MESSAGE_NOT_FAILED`, `MESSAGE_WAS_SENT` (the provider took
+        it), `DISPATCH_STOPPED`, `RECIPIENT_UNREACHABLE` or `CONTENT_UNUSABLE`."""
+        validated(NoInput, request.data)
+        done = requeue.message_requeue(application=self.application, message_id=message_id)
+        message = selectors.message_get(self.application, done.message_id)
+        return Response({"message": MessageOutput(message).data, "already_requeued": not done.is_new}, status=202)
+
+
+class FailedFields(StrictSerializer):
+    """Which failed messages."""
+
+    campaign_id = serializers.UUIDField(required=False)
+    error_reason = serializers.CharField(max_length=100, required=False)
+    error_class = serializers.ChoiceField(choices=[fault.value for fault in retry.Fault], required=False)
+    since = serializers.DateTimeField(required=False, help_text="Messages made at that time or later.")
+    until = serializers.DateTimeField(required=False, help_text="Messages made before.")
+
+
+class RequeueInput(FailedFields):
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError("Name a campaign, a reason, a class or a time.")
+        return attrs
+
+
+class RequeueOutput(serializers.ModelSerializer[MessageRequeue]):
+    is_finished = serializers.SerializerMethodField()
+    skipped = serializers.DictField(
+        child=serializers.IntegerField(), read_only=True, help_text="Messages that were left as they are, by why."
+    )
+
+    class Meta:
+        model = MessageRequeue
+        fields = ("id", *FailedFields._declared_fields, "is_finished", "requeued", "skipped", "created_at")
+        extra_kwargs = {"requeued": {"help_text": "Messages sent again so far."}}
+
+    def get_is_finished(self, order: MessageRequeue) -> bool:
+        return order.finished_at is not None
+
+
+class RequeuesView(SignalView):
+    scopes = {"POST": "messages:send"}
+
+    @extend_schema(
+        operation_id="messages_requeue_many",
+        tags=["messages"],
+        parameters=[IDEMPOTENCY_PARAMETER],
+        request=RequeueInput,
+        responses={202: RequeueOutput},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        """Send failed messages again, as new ones: up to 2,000 at once, the rest in the background. What the provider
+        took is never sent again; what was canceled or may have arrived (`unknown_outcome`) only if `error_reason` says
+        so."""
+        which = requeue.FailedFilter(**validated(RequeueInput, request.data))
+        order = requeue.requeue_start(application=self.application, which=which, requested_by=self.caller.label)
+        return Response(RequeueOutput(order).data, status=202)
+
+
+class RequeueView(SignalView):
+    scopes = {"GET": "messages:read"}
+
+    @extend_schema(operation_id="messages_requeue_read", tags=["messages"], responses=RequeueOutput)
+    def get(self, request: Request, requeue_id: UUID) -> Response:
+        """How far a requeue is."""
+        order = requeue.requeue_get(application=self.application, requeue_id=requeue_id)
+        return Response(RequeueOutput(order).data)
+
+
+class FailuresQuery(FailedFields):
+    from_text = True
+
+
+class FailuresOutput(serializers.Serializer[Any]):
+    error_reason = serializers.CharField()
+    error_class = serializers.CharField()
+    messages = serializers.IntegerField()
+    requeued = serializers.IntegerField(help_text="Of them, those that were sent again.")
+
+
+class FailuresView(SignalView):
+    scopes = {"GET": "messages:read"}
+
+    @extend_schema(
+        operation_id="messages_failures",
+        tags=["messages"],
+        parameters=[
+            OpenApiParameter("campaign_id", {"type": "string", "format": "uuid"}),
+            OpenApiParameter("error_reason", {"type": "string"}),
+            OpenApiParameter("error_class", {"type": "string", "enum": [fault.value for fault in retry.Fault]}),
+            OpenApiParameter("since", {"type": "string", "format": "date-time"}, description="7 days ago unless told."),
+            OpenApiParameter("until", {"type": "string", "format": "date-time"}),
+        ],
+        responses=FailuresOutput(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """Failed messages by reason and class, the most frequent first; of the last 7 days unless a time or a
+        campaign is named."""
+        given = self.query(FailuresQuery)
+        if "since" not in given and "campaign_id" not in given:
+            given["since"] = (given.get("until") or timezone.now()) - timedelta(days=FAILURES_DAYS)
+        rows = requeue.dead_letters(application=self.application, which=requeue.FailedFilter(**given))
+        return Response([row._asdict() for row in rows])

@@ -57,7 +57,8 @@ class _Row(NamedTuple):
 # By primary key, in its order: concurrent calls lock alike.
 _LOCK = """
     SELECT m.id, m.subscription_id, s.handle_version, m.status, m.created_at
-    FROM messaging_message m LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id
+    FROM messaging_message m
+         LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = m.application_id
     WHERE m.id = ANY(%s::uuid[]) AND m.application_id = %s
     ORDER BY m.id FOR UPDATE OF m
 """

@@ -191,8 +191,9 @@ class LogoutView(OneSubscriptionView):
         responses=SubscriptionAnswer,
     )
     def post(self, request: Request, subscription_id: UUID) -> Response:
+        row = self.find(subscription_id)
         validated(NoInput, request.data)
-        row = services.subscription_logout(subscription=self.find(subscription_id), **self.who)
+        row = services.subscription_logout(subscription=row, **self.who)
         return Response(SubscriptionAnswer(row).data)
 
 

@@ -121,8 +121,9 @@ class UserEraseView(OneUserView):
         responses={204: None},
     )
     def post(self, request: Request, user_id: UUID | None = None) -> Response:
+        user = self.find(user_id, archived_too=True)
         validated(NoInput, request.data)
-        services.user_erase(user=self.find(user_id, archived_too=True), **self.who)
+        services.user_erase(user=user, **self.who)
         return Response(status=204)
 
 

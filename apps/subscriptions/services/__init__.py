@@ -3,7 +3,12 @@
 Locks are taken in one order everywhere, so that no two calls wait for each other: users, then subscriptions by id.
 """
 
-from apps.subscriptions.services.slices import SubscriptionEnd, subscriptions_count_receipts, subscriptions_end
+from apps.subscriptions.services.slices import (
+    SubscriptionEnd,
+    subscription_events_forget,
+    subscriptions_count_receipts,
+    subscriptions_end,
+)
 from apps.subscriptions.services.subscriptions import (
     subscription_end,
     subscription_login,
@@ -19,6 +24,7 @@ from apps.subscriptions.services.users import user_archive, user_create, user_er
 __all__ = [
     "SubscriptionEnd",
     "subscription_end",
+    "subscription_events_forget",
     "subscription_login",
     "subscription_logout",
     "subscription_register",

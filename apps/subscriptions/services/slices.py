@@ -127,3 +127,19 @@ def subscriptions_count_receipts(
     with connection.cursor() as cursor:
         cursor.execute(_COUNT, values)
         return int(cursor.rowcount)
+
+
+# Oldest first, by `subscription_event_by_app`; the rows by their primary key.
+_FORGET = """
+DELETE FROM subscriptions_subscriptionevent WHERE application_id = %(application_id)s AND id = ANY(ARRAY(
+  SELECT id FROM subscriptions_subscriptionevent
+  WHERE application_id = %(application_id)s AND id < %(before_id)s ORDER BY id LIMIT %(limit)s
+))
+"""
+
+
+def subscription_events_forget(*, application_id: UUID, before_id: UUID, limit: int) -> int:
+    """Delete the application's oldest events from before `before_id`, `limit` at most; answer with how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET, {"application_id": application_id, "before_id": before_id, "limit": limit})
+        return int(cursor.rowcount)

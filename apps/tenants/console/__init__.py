@@ -10,7 +10,16 @@ from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import PlatformAdmin, ReadOnlyAdmin, ScopedAdmin, ScopedHistoryAdmin
 from apps.tenants.console.forms import JSONObjectField, JSONTextarea
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, rare_filter
-from apps.tenants.console.panels import Panel, admin_link, json_text, list_address, panel_for, table_panel
+from apps.tenants.console.panels import (
+    Panel,
+    admin_link,
+    badge,
+    json_text,
+    list_address,
+    panel_for,
+    short_id,
+    table_panel,
+)
 
 __all__ = [
     "AddedFilter",
@@ -25,6 +34,7 @@ __all__ = [
     "ScopedHistoryAdmin",
     "admin_link",
     "as_uuid",
+    "badge",
     "grants_of",
     "json_text",
     "link_filter",
@@ -32,5 +42,6 @@ __all__ = [
     "panel_for",
     "rare_filter",
     "row_action",
+    "short_id",
     "table_panel",
 ]

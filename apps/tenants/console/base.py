@@ -14,7 +14,9 @@ from django.db.models import ForeignKey, Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from unfold import widgets
 
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import RowAction
@@ -105,9 +107,10 @@ class FastAdmin(_Admin):
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if isinstance(db_field, models.JSONField):
-            return JSONObjectField(
-                required=not db_field.blank, label=db_field.verbose_name, help_text=db_field.help_text
-            )
+            label = capfirst(db_field.verbose_name)
+            return JSONObjectField(required=not db_field.blank, label=label, help_text=db_field.help_text)
+        if isinstance(db_field, models.TextField):
+            kwargs.setdefault("widget", widgets.UnfoldAdminTextareaWidget({"rows": 3}))
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
 

@@ -76,6 +76,35 @@ def admin_link(label: str, key: Any, text: Any) -> SafeString:
     return format_html('<a href="{}" class="text-link">{}</a>', address, text)
 
 
+_COLOURS = {
+    "info": "bg-blue-100 text-blue-700 dark:bg-blue-500/20 dark:text-blue-400",
+    "danger": "bg-red-100 text-red-700 dark:bg-red-500/20 dark:text-red-400",
+    "warning": "bg-orange-100 text-orange-700 dark:bg-orange-500/20 dark:text-orange-400",
+    "success": "bg-green-100 text-green-700 dark:bg-green-500/20 dark:text-green-400",
+    "primary": "bg-primary-100 text-primary-700 dark:bg-primary-500/20 dark:text-primary-400",
+    "default": "bg-base-500/8 text-base-700 dark:bg-base-500/20 dark:text-base-200",
+}
+"""Those of unfold's own labels: its stylesheet is built, and knows no others."""
+
+
+def badge(colour: str, text: Any) -> SafeString:
+    """A state in a word; `colour` is info, danger, warning, success, primary or default."""
+    return format_html(
+        '<span class="inline-block font-semibold h-6 leading-6 px-2 rounded-default text-[11px] uppercase '
+        'whitespace-nowrap {}">{}</span>',
+        _COLOURS[colour],
+        text,
+    )
+
+
+def short_id(key: Any) -> SafeString | str:
+    """An id for a list: the parts that tell rows apart. The whole one is the tooltip."""
+    if key is None:
+        return "–"
+    text = str(key)
+    return format_html('<span title="{}" style="white-space: nowrap">{}…{}</span>', text, text[:6], text[-8:])
+
+
 def list_address(label: str, **filters: Any) -> str:
     """The address of a list, filtered."""
     address = reverse(f"admin:{label.replace('.', '_').lower()}_changelist")

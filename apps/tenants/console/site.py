@@ -55,6 +55,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
         [
             _Item("messaging.Dispatch", _("Dispatches"), "outbox"),
             _Item("messaging.DispatchBatch", _("Batches"), "stacks"),
+            _Item("messaging.MessageRequeue", _("Requeues"), "replay"),
             _Item("campaigns.CampaignFailure", _("Failure reasons"), "report"),
             _Item("tenants.IdempotencyRecord", _("Idempotency keys"), "repeat_one"),
             _Item("tenants.Operator", _("Operators"), "badge"),

@@ -1,0 +1,520 @@
+"""How fast may be sent: a token bucket for each credential and each throttled dispatch, shared by all workers.
+
+The bucket is a hash in Redis and two scripts. `Pace` takes tokens for a batch in chunks of up to `CHUNK`, so a message
+costs a fraction of a microsecond. The rate is the configured limit until the provider pushes back (429, 503): then it
+is half of what was being sent, and grows again by a fixed step for each second of use. `Retry-After` holds the bucket.
+
+A batch waits in the worker only if it would be through within `RATE_WAIT_MAX_S`. Else it sends what it may, and goes
+back to waiting with a turn of its own, so that a thousand batches of a slow campaign do not all ask at once.
+
+Redis is no more than the common memory: while it does not answer, each worker process keeps to a share of the limit
+(`RATE_LOCAL_SHARE`), and an emptied Redis is a bucket that starts anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from redis.commands.core import Script
+
+from apps.messaging.adapters.base import Outcome, Result
+from apps.messaging.adapters.reasons import APNS
+from apps.messaging.models import Dispatch
+from apps.tenants.models import ChannelCredential
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+"""Tokens taken at once, at most: how far a worker goes on before it sees that another one was told to slow down."""
+WINDOW_S = 5
+"""What was sent and what was pushed back is counted in windows of this length; the last two are looked at."""
+PUSHBACKS_MIN = 10
+PUSHBACK_SHARE = 0.05
+"""So many pushbacks, and this share of what was sent, are the provider's word to all of us. Fewer concern a device."""
+RECOVERY_S = 60
+"""From a standstill to what was sent before the first pushback; twice that, and the limit holds again."""
+FLOOR_PER_S = 10
+"""It gets no slower than this, nor than a tenth of the limit: what remains is the breaker's business."""
+CREDENTIAL_TURNS_S, DISPATCH_TURNS_S = 30, 300
+"""How far ahead turns are given. A credential's is short: who comes next must not wait for what was canceled."""
+REDIS_AWAY_S = 5.0
+"""How long Redis is not asked again after it did not answer."""
+
+# The state of one bucket. `rate` is 0 unless it was slowed down; `speed` is what holds now, 0 for no limit.
+# A bucket holds a tenth of a second at least 1,000 messages, but no more than four seconds: a slow one must outlast
+# the time between two visits of its batches, a fast one may not send a burst.
+_BUCKET = f"""
+    local now = tonumber(ARGV[1])
+    if now < 0 then
+        local time = redis.call('TIME')
+        now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+    end
+    local NAMES = {{'rate', 'full', 'tokens', 'at', 'held', 'turn', 'cut_at', 'window', 'sent', 'sent0', 'bad', 'bad0'}}
+
+    local function load(key, limit)
+        local b = {{key = key}}
+        for i, value in ipairs(redis.call('HMGET', key, unpack(NAMES))) do
+            b[NAMES[i]] = tonumber(value) or false
+        end
+        local window = math.floor(now / {WINDOW_S})
+        local age = window - (b.window or 0)
+        local sent, bad = b.sent or 0, b.bad or 0
+        if age ~= 0 then
+            b.sent0, b.bad0 = age == 1 and sent or 0, age == 1 and bad or 0
+            sent, bad = 0, 0
+        end
+        b.window, b.sent, b.bad = window, sent, bad
+        b.held, b.turn, b.cut_at = b.held or 0, b.turn or 0, b.cut_at or 0
+        b.rate, b.full = b.rate or 0, b.full or 0
+
+        local passed = math.max(0, now - math.max(b.at or now, b.held))
+        if b.rate > 0 then
+            b.rate = b.rate + b.full / {RECOVERY_S} * math.min(passed, {WINDOW_S})
+            if b.rate >= 2 * b.full or (limit > 0 and b.rate >= limit) then b.rate = 0 end
+        end
+        b.speed = b.rate > 0 and b.rate or limit
+        b.most = 1 + math.min(4 * b.speed, math.max(1000, b.speed / 10))
+        b.tokens = math.min(b.most, (b.tokens or 1 + 2 * b.speed) + passed * b.speed)
+        b.at = now
+        return b
+    end
+
+    local function save(b)
+        local row = {{}}
+        for _, name in ipairs(NAMES) do
+            row[#row + 1] = name
+            row[#row + 1] = b[name]
+        end
+        redis.call('HSET', b.key, unpack(row))
+        redis.call('EXPIRE', b.key, 3600)
+    end
+"""
+
+# now, wanted, at most, urgent, patience in s, then for each bucket: limit per s, how far ahead turns are given in s.
+# Returns tokens; if none, ms to wait here; if that is too long, ms until its turn (else -1).
+_TAKE = (
+    _BUCKET
+    + """
+    local wanted, chunk, urgent = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+    local granted = chunk
+    local wait, whole, back, buckets = 0, 0, 0, {}
+    for i, key in ipairs(KEYS) do
+        local b = load(key, tonumber(ARGV[4 + 2 * i]))
+        local held = math.max(0, b.held - now)
+        if held > 0 then granted, wait, whole = 0, math.max(wait, held), math.max(whole, held) end
+        if b.speed > 0 then
+            b.free = b.tokens - (urgent and 0 or math.min(b.most / 10, b.most - 1))
+            local least = math.min(chunk, math.max(1, math.floor(b.speed / 50)))  -- or each message would ask
+            if b.free < least then
+                granted, wait = 0, math.max(wait, held + (least - b.free) / b.speed)
+            else
+                granted = math.min(granted, math.floor(b.free))
+            end
+            whole = math.max(whole, held + (wanted - b.free) / b.speed)
+        end
+        buckets[i] = b
+    end
+    local goes_back = granted == 0 and whole > tonumber(ARGV[5])
+    for i, b in ipairs(buckets) do
+        b.sent = b.sent + granted
+        if b.speed > 0 then b.tokens = b.tokens - granted end
+        if goes_back then
+            local ready, ahead = math.max(now, b.held), tonumber(ARGV[5 + 2 * i])
+            if b.speed > 0 then
+                local visit = math.min(wanted, math.max(1, 2 * b.speed))
+                ready = ready + math.max(0, visit - b.free) / b.speed
+                if not urgent then
+                    ready = math.max(ready, b.turn)
+                    if ready <= now + ahead then b.turn = ready + visit / b.speed end
+                end
+            end
+            back = math.max(back, ready - now)
+        end
+        save(b)
+    end
+    return {granted, math.ceil(wait * 1000), goes_back and math.ceil(back * 1000) or -1}
+"""
+)
+
+# now, limit per s, pushbacks, hold in s, reason. Returns whether the provider's word concerns all.
+_PUSHBACK = (
+    _BUCKET
+    + f"""
+    local limit, hold = tonumber(ARGV[2]), tonumber(ARGV[4])
+    local b = load(KEYS[1], limit)
+    b.bad = b.bad + tonumber(ARGV[3])
+    local bad, sent = b.bad + b.bad0, b.sent + b.sent0
+    local is_word = bad >= {PUSHBACKS_MIN} and bad >= {PUSHBACK_SHARE} * sent
+    if is_word then
+        if now >= b.cut_at then
+            local since = now - b.window * {WINDOW_S}
+            local seen = sent / (b.sent0 > 0 and {WINDOW_S} + since or math.max(1, since))
+            local speed = b.speed > 0 and math.min(b.speed, seen) or seen
+            local floor = limit > 0 and math.min({FLOOR_PER_S}, limit / 10) or {FLOOR_PER_S}
+            b.full = math.max(speed, 2 * floor)
+            b.rate = math.max(speed / 2, floor)
+        end
+        b.tokens = 0
+        b.held = math.max(b.held, now + hold)
+        b.cut_at = math.max(now, b.held) + 1
+        redis.call('HSET', b.key, 'pushed_at', now, 'pushed_by', ARGV[5])
+    end
+    save(b)
+    return is_word and 1 or 0
+"""
+)
+
+# now, limit per s. Returns the speed per s, tokens, when the hold ends, sent per s lately, the last pushback and why.
+_PEEK = (
+    _BUCKET
+    + f"""
+    local b = load(KEYS[1], tonumber(ARGV[2]))
+    local seen = (b.sent + b.sent0) / (b.sent0 > 0 and {WINDOW_S} + now - b.window * {WINDOW_S} or {WINDOW_S})
+    local last = redis.call('HMGET', KEYS[1], 'pushed_at', 'pushed_by')
+    local held = b.held > now and b.held or 0
+    return {{tostring(b.speed), tostring(b.tokens), string.format('%.3f', held), tostring(seen),
+             last[1] or '', last[2] or '', b.rate > 0 and 1 or 0}}
+"""
+)
+
+_PUT_BACK = """
+    for i, key in ipairs(KEYS) do
+        if redis.call('HEXISTS', key, 'tokens') == 1 then
+            redis.call('HINCRBYFLOAT', key, 'tokens', ARGV[1])
+            redis.call('HINCRBY', key, 'sent', -ARGV[1])
+        end
+    end
+"""
+
+# now, per minute, per hour, then devices. Returns for each the seconds until it may have another message, 0 for now.
+# The count of an hour is kept only for a device that had more than a tenth of it in a minute: most never need one.
+_DEVICES = """
+    local now = tonumber(ARGV[1])
+    if now < 0 then now = tonumber(redis.call('TIME')[1]) end
+    local per_minute, per_hour = tonumber(ARGV[2]), tonumber(ARGV[3])
+    local few = math.floor(per_hour / 600)
+    local minute, hour = math.floor(now / 60), math.floor(now / 3600)
+    local waits = {}
+    for i = 4, #ARGV do
+        local of_minute = KEYS[1] .. ARGV[i] .. ':' .. minute
+        local of_hour = KEYS[1] .. ARGV[i] .. ':h' .. hour
+        local n, wait = redis.call('INCR', of_minute), 0
+        if n == 1 then redis.call('EXPIRE', of_minute, 60) end
+        if per_minute > 0 and n > per_minute then
+            wait = 60 * (minute + 1) - now
+        elseif per_hour > 0 and n > few then
+            local total = redis.call('INCRBY', of_hour, n == few + 1 and n or 1)
+            redis.call('EXPIRE', of_hour, 3600)
+            if total > per_hour then
+                wait = 3600 * (hour + 1) - now
+                redis.call('DECR', of_hour)
+            end
+        end
+        if wait > 0 then redis.call('DECR', of_minute) end
+        waits[i - 3] = math.ceil(wait)
+    end
+    return waits
+"""
+
+
+class _Scripts(NamedTuple):
+    take: Script
+    pushback: Script
+    peek: Script
+    put_back: Script
+    devices: Script
+
+
+@cache
+def _scripts() -> _Scripts:
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.25, socket_connect_timeout=0.25)
+    return _Scripts(*(client.register_script(text) for text in (_TAKE, _PUSHBACK, _PEEK, _PUT_BACK, _DEVICES)))
+
+
+class RedisAway(Exception):
+    """Redis does not answer, or did not a moment ago."""
+
+
+_asked_again_at = 0.0
+"""When Redis is asked again after it did not answer, in `time.monotonic` seconds."""
+
+
+def _run(script: Script, keys: Sequence[str], *arguments: Any) -> Any:
+    """Run a script. Raises `RedisAway`; then at once for a while, so that no chunk waits for a dead Redis."""
+    global _asked_again_at
+    if time.monotonic() < _asked_again_at:
+        raise RedisAway
+    try:
+        return script(keys=keys, args=arguments)
+    except redis.RedisError as error:
+        _asked_again_at = time.monotonic() + REDIS_AWAY_S
+        log.warning("the rate is kept to this process's share: Redis does not answer", extra={"cause": str(error)})
+        raise RedisAway from error
+
+
+def _time(now: float | None) -> float:
+    """For a script: -1 is Redis' own clock, the one that all workers share."""
+    return -1 if now is None else now
+
+
+# --- Buckets -----------------------------------------------------------------------------------------------------
+
+
+class Bucket(NamedTuple):
+    """What tokens are taken from."""
+
+    key: str
+    limit_per_s: float
+    """0 for no limit."""
+    turns_s: float
+    """How far ahead turns are given."""
+
+
+def credential_bucket(credential: ChannelCredential) -> Bucket:
+    """The rate of a credential: its own limit, or its provider's."""
+    limit = credential.rate_per_minute or settings.RATE_PER_MINUTE.get(credential.provider, 0)
+    return Bucket(f"automata:rate:{credential.pk}", limit / 60, CREDENTIAL_TURNS_S)
+
+
+def dispatch_buckets(dispatch: Dispatch) -> list[Bucket]:
+    """The throttle of a dispatch, if it has one."""
+    if not dispatch.messages_per_minute:
+        return []
+    return [Bucket(f"automata:rate:{dispatch.pk}", dispatch.messages_per_minute / 60, DISPATCH_TURNS_S)]
+
+
+class Pace:
+    """The right of one batch to send its next messages, from all of `buckets` at once.
+
+    An urgent batch may take the last tenth of a bucket, which the others leave, and does not stand in line. `clock`
+    gives epoch seconds, for tests; without it the time is Redis' own.
+    """
+
+    def __init__(
+        self, buckets: Sequence[Bucket], *, is_urgent: bool = False, clock: Callable[[], float] | None = None
+    ) -> None:
+        self.buckets = buckets
+        self.back_in_s: float | None = None
+        """When the batch is to come back, in seconds; set when `take` gave None."""
+        self._keys = [bucket.key for bucket in buckets]
+        self._limits = [value for bucket in buckets for value in (bucket.limit_per_s, bucket.turns_s)]
+        self._is_urgent = is_urgent
+        self._clock = clock
+        self._patience_s: float = settings.RATE_WAIT_MAX_S
+        self._ask_at = 0.0
+
+    def take(self, wanted: int) -> int | None:
+        """How many of the `wanted` messages may leave now; 0 to ask again soon; None for a batch that is to go back."""
+        if not self.buckets:
+            return min(wanted, CHUNK)
+        now = (self._clock or time.monotonic)()
+        if now < self._ask_at:
+            return 0
+        granted, wait_ms, back_ms = self._ask(wanted)
+        if granted:
+            return granted
+        if back_ms >= 0:
+            self.back_in_s = self._turn(back_ms / 1000)
+            return None
+        self._patience_s -= wait_ms / 1000
+        self._ask_at = now + wait_ms / 1000
+        return 0
+
+    def put_back(self, unused: int) -> None:
+        """Give back what was taken for messages that did not leave."""
+        if unused and self.buckets:
+            try:
+                _run(_scripts().put_back, self._keys, unused)
+            except RedisAway:
+                _local.put_back(self._keys, unused)
+
+    def _ask(self, wanted: int) -> tuple[int, int, int]:
+        now, urgent = self._clock and self._clock(), int(self._is_urgent)
+        arguments = (_time(now), wanted, min(wanted, CHUNK), urgent, max(0.0, self._patience_s), *self._limits)
+        try:
+            granted, wait_ms, back_ms = _run(_scripts().take, self._keys, *arguments)
+            return granted, wait_ms, back_ms
+        except RedisAway:
+            return _local.take(self.buckets, wanted, self._patience_s)
+
+    def _turn(self, back_s: float) -> float:
+        """Where there is no turn within reach, any time in its second half will do."""
+        reach_s = max(bucket.turns_s for bucket in self.buckets)
+        return back_s if back_s < reach_s or self._is_urgent else reach_s * random.uniform(0.5, 1)
+
+
+class _Local:
+    """The buckets of this process alone, while Redis does not answer: a share of the limit, and holds."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, float] = {}
+        self._at: dict[str, float] = {}
+        self._held: dict[str, float] = {}
+
+    def take(self, buckets: Sequence[Bucket], wanted: int, patience_s: float) -> tuple[int, int, int]:
+        """Tokens, ms to wait, and ms until coming back or -1; as `_TAKE`."""
+        now = time.monotonic()
+        granted, wait_s, whole_s = min(wanted, CHUNK), 0.0, 0.0
+        for key, limit, _ in buckets:
+            held_s = max(0.0, self._held.get(key, 0.0) - now)
+            wait_s, whole_s = max(wait_s, held_s), max(whole_s, held_s)
+            if limit:
+                rate = limit * settings.RATE_LOCAL_SHARE
+                passed_s = now - max(self._at.get(key, now), self._held.get(key, 0.0))
+                tokens = self._tokens.get(key, 1.0) + max(0.0, passed_s) * rate
+                self._tokens[key], self._at[key] = min(1 + 4 * rate, 1_000 + 1, tokens), now
+                granted = min(granted, int(self._tokens[key]))
+                wait_s = max(wait_s, held_s + (1 - self._tokens[key]) / rate)
+                whole_s = max(whole_s, held_s + (wanted - self._tokens[key]) / rate)
+            if held_s:
+                granted = 0
+        if granted:
+            self.put_back([bucket.key for bucket in buckets if bucket.limit_per_s], -granted)
+            return granted, 0, -1
+        goes_back = whole_s > patience_s
+        return 0, int(max(wait_s, 0.02) * 1_000), int(max(wait_s, 2.0) * 1_000) if goes_back else -1
+
+    def put_back(self, keys: Iterable[str], unused: int) -> None:
+        for key in keys:
+            if key in self._tokens:
+                self._tokens[key] += unused
+
+    def hold(self, key: str, hold_s: float) -> None:
+        self._held[key] = max(self._held.get(key, 0.0), time.monotonic() + hold_s)
+
+
+_local = _Local()
+
+
+# --- What providers say ------------------------------------------------------------------------------------------
+
+_OF_ONE_DEVICE = frozenset({"TooManyRequests"})
+"""APNs: too many to the same device (providers.md 1.7). It says nothing of the others."""
+_APNS_WAITS_S = frozenset(verdict.retry_after_s for verdict in APNS.values())
+"""APNs names no Retry-After. These are our own waits for a message, by Apple's advice; they hold nobody else."""
+
+
+def is_pushback(result: Result) -> bool:
+    """Whether the provider says that we all are too fast: 429 and 503."""
+    is_told = result.outcome is Outcome.THROTTLED or (result.outcome is Outcome.TRANSIENT and result.http_status == 503)
+    return is_told and result.reason not in _OF_ONE_DEVICE
+
+
+def note_pushbacks(credential: ChannelCredential, refused: Iterable[Result], *, now: float | None = None) -> bool:
+    """Slow the credential down if the provider asks for it; true if it did. `now` is epoch seconds, for tests."""
+    pushbacks = [result for result in refused if is_pushback(result)]
+    if not pushbacks:
+        return False
+    own_waits = _APNS_WAITS_S if credential.provider == "apns" else frozenset[float | None]()
+    waits = [r.retry_after_s for r in pushbacks if r.retry_after_s and r.retry_after_s not in own_waits]
+    hold_s = max(waits, default=0.0)
+    bucket = credential_bucket(credential)
+    reason = f"{pushbacks[0].http_status} {pushbacks[0].reason}"[:100]
+    try:
+        arguments = (_time(now), bucket.limit_per_s, len(pushbacks), hold_s, reason)
+        is_word = bool(_run(_scripts().pushback, [bucket.key], *arguments))
+    except RedisAway:
+        is_word = len(pushbacks) >= PUSHBACKS_MIN
+        if is_word:
+            _local.hold(bucket.key, max(hold_s, 1.0))
+    return is_word
+
+
+def device_limits(credential: ChannelCredential) -> tuple[int, int]:
+    """Messages to one device per minute and per hour; 0 for no limit."""
+    per_minute, per_hour = settings.DEVICE_RATES.get(credential.provider, (0, 0))
+    return credential.device_rate_per_minute or per_minute, credential.device_rate_per_hour or per_hour
+
+
+def device_waits(credential: ChannelCredential, devices: Sequence[UUID], *, now: float | None = None) -> list[int]:
+    """Count a message for each device; seconds until it may have one, 0 for now, when it is counted.
+
+    Only what an app server sends to named recipients is counted: a campaign is one message for each device. Without
+    Redis nothing is held back.
+    """
+    limits = device_limits(credential)
+    if not any(limits):
+        return [0] * len(devices)
+    try:
+        waits = _run(_scripts().devices, ["automata:device:"], _time(now), *limits, *map(str, devices))
+    except RedisAway:
+        return [0] * len(devices)
+    return cast("list[int]", waits)
+
+
+# --- What can be seen --------------------------------------------------------------------------------------------
+
+
+class Snapshot(NamedTuple):
+    """The rate and the breaker of a credential at this moment, for the console and the metrics."""
+
+    limit_per_minute: int | None
+    """None: no limit is configured."""
+    rate_per_minute: float | None
+    """What holds now; below the limit while it was slowed down. None: as fast as it goes, or Redis does not answer."""
+    is_slowed: bool
+    tokens: float | None
+    """Messages that may leave at once."""
+    sent_per_minute: float | None
+    """By the last 5 to 10 seconds."""
+    held_until: datetime | None
+    """The provider's Retry-After."""
+    throttled_at: datetime | None
+    throttled_by: str
+    """The last pushback that slowed it down, for example `429 QUOTA_EXCEEDED`; kept for an hour."""
+    is_live: bool
+    """False if Redis did not answer: rate, tokens and throttle are unknown."""
+    breaker: str
+    """`closed`, `open` or `half_open`, which is while a probe may run."""
+    breaker_cause: str
+    breaker_reason: str
+    breaker_opened_at: datetime | None
+    breaker_probe_at: datetime | None
+    breaker_failed_probes: int
+
+
+def snapshot(credential: ChannelCredential, *, now: float | None = None) -> Snapshot:
+    """One call to Redis. `now` is epoch seconds, for tests; it takes nothing from the bucket."""
+    bucket = credential_bucket(credential)
+    speed = tokens = seen = held = 0.0
+    pushed_at, pushed_by, is_slowed, is_live = "", "", 0, True
+    try:
+        answer = _run(_scripts().peek, [bucket.key], _time(now), bucket.limit_per_s)
+        speed, tokens, held, seen = (float(value) for value in answer[:4])
+        pushed_at, pushed_by, is_slowed = answer[4].decode(), answer[5].decode(), answer[6]
+    except RedisAway:
+        is_live = False
+    moment = time.time() if now is None else now
+    return Snapshot(
+        limit_per_minute=round(bucket.limit_per_s * 60) or None,
+        rate_per_minute=speed * 60 or None,
+        is_slowed=bool(is_slowed),
+        tokens=tokens if speed else None,
+        sent_per_minute=seen * 60 if is_live else None,
+        held_until=datetime.fromtimestamp(held, UTC) if held else None,
+        throttled_at=datetime.fromtimestamp(float(pushed_at), UTC) if pushed_at else None,
+        throttled_by=pushed_by,
+        is_live=is_live,
+        breaker=_breaker_state(credential, moment),
+        breaker_cause=credential.breaker_cause,
+        breaker_reason=credential.breaker_reason,
+        breaker_opened_at=credential.breaker_opened_at,
+        breaker_probe_at=credential.breaker_probe_at,
+        breaker_failed_probes=credential.breaker_failed_probes,
+    )
+
+
+def _breaker_state(credential: ChannelCredential, now: float) -> str:
+    if credential.breaker_opened_at is None:
+        return "closed"
+    probing_until = credential.breaker_probing_until
+    return "half_open" if probing_until is not None and probing_until.timestamp() > now else "open"

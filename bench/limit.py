@@ -1,0 +1,233 @@
+"""What the machine could do: each part of the engine's work alone, their sum, and the pipeline's share of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.messaging import lifecycle
+from apps.messaging.claims import _COPY
+from apps.messaging.models import ChannelType, Dispatch, MessageStatus
+from apps.messaging.partitions import make_partitions
+from apps.messaging.recorders import record
+from apps.messaging.recording import RECORD_SLICE
+from apps.tenants.models import Application, ChannelCredential
+from automata_signal.ids import new_id, new_range
+from bench import machine, profile
+from bench.accounting import Meter
+from bench.ceiling import add_ceilings, by_own_client
+from bench.harness import Bench, make_campaign
+from bench.pipeline import add_runs, told
+from bench.report import Goal
+
+PART = "limit"
+SHARE = Goal(0.6)
+SLICE = 1_000
+PREBUILT_PER_TRANSACTION = 5_000
+
+
+class Cost(NamedTuple):
+    """A part of a message's way, alone: CPU µs of ours and of PostgreSQL, and messages a second of one process."""
+
+    name: str
+    rate: float
+    ours_us: float
+    postgres_us: float = 0.0
+    provider_us: float = 0.0
+    load: float = 0.0
+
+    @property
+    def sum_us(self) -> float:
+        return self.ours_us + self.postgres_us + self.provider_us
+
+
+def run(bench: Bench) -> None:
+    make_partitions()
+    count = bench.options.recipients
+    application = bench.application(count)
+    with bench.fleet() as fleet:
+        sends = [_send(bench, application, name, count) for name in ("apns", "fcm")]
+        bench.clear_messages()
+        copied = _prebuilt_copy(bench, application, count)
+        bench.clear_messages()
+        made, ranges = _copy(bench, application, count)
+        settled = _settle(bench, application, ranges, count)
+        parts = [_mean("send: decrypt, build, exchange, parse", sends), made, settled]
+        for cost in [*sends, copied, *parts[1:]]:
+            _add(bench, cost)
+        total = Cost("sum of the parts", bench.machine.cores * 1e6 / sum(c.sum_us for c in parts), *_sums(parts))
+        _add(bench, total)
+        bench.warm_up(fleet)
+        runs = []
+        for _ in range(bench.options.runs):
+            runs.append(bench.send(fleet, [application]))
+            bench.say(f"pipeline: {told(runs[-1])}")
+    middle = sorted(runs, key=lambda r: r.rate)[len(runs) // 2]
+    ours = middle.cpu_us("workers") + middle.cpu_us("control") + middle.cpu_us("Redis")
+    spent = Cost("pipeline", middle.rate, ours, middle.cpu_us("PostgreSQL"), middle.cpu_us("providers"), middle.load)
+    _add(bench, spent)
+    bench.report.add(PART, "pipeline", "share of the sum", middle.rate / total.rate, "", goal=SHARE)
+    add_runs(bench, f"{PART}: pipeline", "plain", runs)
+    print(f"\n{bench.report.table(f'{PART}: pipeline')}", flush=True)
+    if bench.options.profile:
+        _profiles(bench, application)
+
+
+def _add(bench: Bench, cost: Cost) -> None:
+    add = bench.report.add
+    add(PART, cost.name, "rate", cost.rate, "msg/s")
+    add(PART, cost.name, "ours", cost.ours_us, "µs/msg")
+    add(PART, cost.name, "PostgreSQL", cost.postgres_us, "µs/msg")
+    add(PART, cost.name, "provider", cost.provider_us, "µs/msg")
+    add(PART, cost.name, "sum", cost.sum_us, "µs/msg")
+    add(PART, cost.name, "load", cost.load, "at start")
+
+
+def _mean(name: str, costs: Sequence[Cost]) -> Cost:
+    columns = zip(*(cost[1:] for cost in costs), strict=True)
+    return Cost(name, *(sum(column) / len(costs) for column in columns))
+
+
+def _sums(costs: Sequence[Cost]) -> tuple[float, float, float]:
+    return (
+        sum(cost.ours_us for cost in costs),
+        sum(cost.postgres_us for cost in costs),
+        sum(cost.provider_us for cost in costs),
+    )
+
+
+# --- Sending -------------------------------------------------------------------------------------------------------
+
+
+def _send(bench: Bench, application: Application, name: str, count: int) -> Cost:
+    """The provider's ceiling, then a worker's sending with nothing else, in one process."""
+    providers = bench.providers
+    machine.wait_for_rest(bench.options.wait)
+    add_ceilings(bench, PART, name, messages=2 * count)
+    credential = ChannelCredential.objects.get(application=application, provider=name)
+    secret = bench.folder / f"{name}.json"
+    secret.touch(mode=0o600)
+    secret.write_text(json.dumps(credential.secret))
+    sent = by_own_client(providers, name, processes=1, messages=count, extra=("sender", "--secret", str(secret)))
+    return Cost(f"send {name}, 1 process", sent.rate, sent.client_us, 0.0, sent.provider_us, sent.load)
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------------------
+
+
+def _timed(bench: Bench, name: str, count: int, work: Callable[[], None]) -> Cost:
+    machine.wait_for_rest(bench.options.wait)
+    load = machine.load()
+    with Meter({"PostgreSQL": [bench.postmaster]}) as meter:
+        began, cpu = time.monotonic(), time.process_time()
+        work()
+        seconds, ours = time.monotonic() - began, time.process_time() - cpu
+    postgres_us = meter.usage.cpu_s["PostgreSQL"] / count * 1e6
+    return Cost(name, count / seconds, ours / count * 1e6, postgres_us, 0.0, load)
+
+
+def _pending_row(message_id: UUID, application: Application, dispatch: Dispatch, subscription: UUID) -> tuple[Any, ...]:
+    return (
+        *(message_id, application.pk, dispatch.pk, dispatch.campaign_id, subscription, None),
+        *(ChannelType.PUSH.value, MessageStatus.PENDING.value, 0, None, None, None, timezone.now()),
+    )
+
+
+def _subscription_ids(bench: Bench, application: Application, count: int) -> list[UUID]:
+    rows = bench.sql(
+        "SELECT id FROM subscriptions_subscription WHERE application_id = %s ORDER BY id LIMIT %s",
+        [application.pk, count],
+    )
+    return [row[0] for row in rows]
+
+
+def _dispatch(application: Application) -> Dispatch:
+    return Dispatch.objects.create(
+        application=application, campaign_id=new_id(), channel_type="push", priority="low", title="x", ttl_s=3_600
+    )
+
+
+def _prebuilt_copy(bench: Bench, application: Application, count: int) -> Cost:
+    """What the table takes: rows that were packed before, 5,000 in a transaction, by one session."""
+    dispatch = _dispatch(application)
+    subscriptions = _subscription_ids(bench, application, count)
+    chunks: list[bytes] = []
+    for start in range(0, count, PREBUILT_PER_TRANSACTION):
+        ids = new_range()
+        some = subscriptions[start : start + PREBUILT_PER_TRANSACTION]
+        rows = [_pending_row(ids.at(n), application, dispatch, subscription) for n, subscription in enumerate(some)]
+        lines = ["\t".join(r"\N" if value is None else str(value) for value in row) for row in rows]
+        chunks.append(("\n".join(lines) + "\n").encode())
+
+    def work() -> None:
+        for chunk in chunks:
+            with transaction.atomic(), connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+                copy.write(chunk)
+
+    return _timed(bench, "COPY of packed rows, 1 session", count, work)
+
+
+def _copy(bench: Bench, application: Application, count: int) -> tuple[Cost, list[list[UUID]]]:
+    """Read a slice of the audience and make its pending messages, as a claim does; and the ids by slice."""
+    dispatch = _dispatch(application)
+    ranges: list[list[UUID]] = []
+
+    def work() -> None:
+        after = UUID(int=0)
+        while sum(map(len, ranges)) < count:
+            ids = new_range()
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(_SLICE, [application.pk, after, SLICE])
+                rows = cursor.fetchall()
+                with cursor.copy(_COPY) as copy:
+                    for position, row in enumerate(rows):
+                        copy.write_row(_pending_row(ids.at(position), application, dispatch, row[0]))
+            ranges.append([ids.at(position) for position in range(len(rows))])
+            after = rows[-1][0]
+
+    return _timed(bench, "claim: read the slice, COPY, 1 process", count, work), ranges
+
+
+_SLICE = """
+    SELECT s.id, s.user_id, s.token, s.test_type FROM subscriptions_subscription s
+    WHERE s.application_id = %s AND s.id > %s AND s.subscription_status > 0 AND NOT s.is_archived
+    ORDER BY s.id LIMIT %s
+"""
+
+
+def _settle(bench: Bench, application: Application, ranges: list[list[UUID]], count: int) -> Cost:
+    """Move all messages to successful with their events and the campaign's counters, as the recording does."""
+    campaign = make_campaign(application)
+
+    def work() -> None:
+        for ids in ranges:
+            for start in range(0, len(ids), RECORD_SLICE):
+                with transaction.atomic():
+                    moved = lifecycle.apply(
+                        "send",
+                        source=MessageStatus.PENDING,
+                        ids=ids[start : start + RECORD_SLICE],
+                        application_id=application.pk,
+                        at=timezone.now(),
+                        attempted=True,
+                    )
+                    moved = [m._replace(campaign_id=campaign.pk) for m in moved]
+                    record(lifecycle.counts(moved, application_id=application.pk, old="pending", new="successful"))
+
+    return _timed(bench, "record: update, events, counters, 1 process", count, work)
+
+
+# --- Profiles ------------------------------------------------------------------------------------------------------
+
+
+def _profiles(bench: Bench, application: Application) -> None:
+    for name, personalised in (("plain", False), ("personalised", True)):
+        for place, us in profile.take(bench, application, name, personalised=personalised):
+            bench.report.add("profile", f"{name}: {place}", "CPU", us, "µs/msg")
+    print(f"\n{bench.report.table('profile')}", flush=True)
