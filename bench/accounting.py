@@ -47,6 +47,14 @@ def parent_of(pid: int) -> int:
     return stat.parent
 
 
+def name_of(pid: int) -> str:
+    """The command's name; empty when there is no such process."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def tree(roots: Iterable[int]) -> list[int]:
     """The living processes of these trees, the roots first."""
     return _descend(_processes(), roots)

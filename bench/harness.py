@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import django
 
@@ -24,7 +24,7 @@ from apps.messaging.models import MessageTemplate  # noqa: E402
 from apps.sandbox.credentials import make_apns_key, make_fcm_account  # noqa: E402
 from apps.tenants.models import Application  # noqa: E402
 from bench import machine, seeding  # noqa: E402
-from bench.accounting import Meter, Usage, parent_of  # noqa: E402
+from bench.accounting import Meter, Usage, name_of, parent_of  # noqa: E402
 from bench.fleet import Behaviour, Fleet, Providers  # noqa: E402
 from bench.report import Report  # noqa: E402
 from bench.stage import Stores  # noqa: E402
@@ -94,7 +94,7 @@ class Bench:
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement on a connection of its own, without a time-out; its rows, if it gives any."""
         with psycopg.connect(self.stores.database_url, autocommit=True, application_name="bench") as connection:
-            cursor = connection.execute(cast(LiteralString, statement), parameters or None)
+            cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def clear_messages(self) -> None:
