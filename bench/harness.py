@@ -115,12 +115,10 @@ class Bench:
     def postmaster(self) -> int:
         """PostgreSQL's first process, parent of every backend. Raises when the server is on another machine."""
         with psycopg.connect(self.stores.database_url, application_name="bench") as connection:
-            try:
-                return parent_of(connection.info.backend_pid)
-            except ProcessLookupError:
-                raise StackError(
-                    "PostgreSQL runs where its processes cannot be seen: its CPU cannot be counted"
-                ) from None
+            backend = connection.info.backend_pid
+            if name_of(backend) != "postgres":
+                raise StackError("PostgreSQL runs where its processes cannot be seen: its CPU cannot be counted")
+            return parent_of(backend)
 
     def redis_cpu_s(self) -> float:
         with closing(redis.Redis.from_url(self.stores.redis_url)) as client:

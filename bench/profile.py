@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.supervisor import ROOT
-from tools.workspace import LOCAL
+from tools.workspace import LOCAL, private_dir
 
 if TYPE_CHECKING:
     from apps.tenants.models import Application
@@ -37,7 +37,7 @@ def take(bench: Bench, application: Application, name: str, *, personalised: boo
     from apps.campaigns.services import campaign_launch
     from bench.harness import make_campaign
 
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    private_dir(FOLDER)
     with bench.fleet() as fleet:
         bench.warm_up(fleet)
         _sample_workers(bench, fleet, application, name, personalised=personalised)

@@ -169,6 +169,7 @@ class CampaignFailure(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_constraint=False, db_index=False)
     campaign = models.ForeignKey(
         MessageCampaign, models.CASCADE, related_name="failures", db_constraint=False, db_index=False
     )
@@ -178,7 +179,9 @@ class CampaignFailure(models.Model):
     class Meta:
         verbose_name = _("failure reason")
         verbose_name_plural = _("failure reasons")
-        constraints = (models.UniqueConstraint(fields=("campaign", "reason"), name="one_row_per_failure_reason"),)
+        constraints = (
+            models.UniqueConstraint(fields=("application", "campaign", "reason"), name="one_row_per_failure_reason"),
+        )
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.count}"

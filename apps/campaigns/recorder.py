@@ -33,10 +33,16 @@ it planned for; who left before their message was made leaves `total`."""
 
 
 def record_campaign_counts(counts: Sequence[StatusCount]) -> None:
-    """One statement for the counters of all campaigns in `counts`, and one for the reasons of what failed.
+    """One statement for the counters of the campaigns in `counts`, and one for the reasons of what failed.
 
-    The campaigns' rows are shared by all slices: they are locked in the order of their ids, and last.
+    For each application, of which a slice has one. The campaigns' rows are shared by all slices: they are locked in
+    the order of their ids, and last.
     """
+    for application_id in sorted({row.application_id for row in counts if row.campaign_id is not None}):
+        _record(application_id, [row for row in counts if row.application_id == application_id])
+
+
+def _record(application_id: UUID, counts: Sequence[StatusCount]) -> None:
     changes: dict[UUID, Counter[str]] = {}
     reasons: Counter[tuple[UUID, str]] = Counter()
     for row in counts:
@@ -48,23 +54,25 @@ def record_campaign_counts(counts: Sequence[StatusCount]) -> None:
         if row.new == MessageStatus.FAILED:
             reasons[row.campaign_id, row.reason[:100]] += row.messages
     if reasons:
-        _add_reasons(reasons)
+        _add_reasons(application_id, reasons)
     changed = {campaign: change for campaign, change in changes.items() if any(change.values())}
     if changed:
-        _add_counts(changed)
+        _add_counts(application_id, changed)
 
 
-def _add_reasons(reasons: Counter[tuple[UUID, str]]) -> None:
+def _add_reasons(application_id: UUID, reasons: Counter[tuple[UUID, str]]) -> None:
     """Index: `one_row_per_failure_reason`."""
     rows = sorted(reasons.items())
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO campaigns_campaignfailure AS f (id, campaign_id, reason, count)
-            SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::int[])
-            ON CONFLICT (campaign_id, reason) DO UPDATE SET count = f.count + excluded.count
+            INSERT INTO campaigns_campaignfailure AS f (id, application_id, campaign_id, reason, count)
+            SELECT r.id, %s, r.campaign_id, r.reason, r.count
+            FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::int[]) AS r(id, campaign_id, reason, count)
+            ON CONFLICT (application_id, campaign_id, reason) DO UPDATE SET count = f.count + excluded.count
             """,
             [
+                application_id,
                 [new_id() for _ in rows],
                 [campaign for (campaign, _), _ in rows],
                 [reason for (_, reason), _ in rows],
@@ -73,7 +81,7 @@ def _add_reasons(reasons: Counter[tuple[UUID, str]]) -> None:
         )
 
 
-def _add_counts(changes: dict[UUID, Counter[str]]) -> None:
+def _add_counts(application_id: UUID, changes: dict[UUID, Counter[str]]) -> None:
     """By primary key; no index names a counter, so the updates stay HOT."""
     campaigns = sorted(changes)
     assignments = ", ".join(f"{column} = c.{column} + d.{name}" for name, column in _COLUMNS.items())
@@ -81,11 +89,16 @@ def _add_counts(changes: dict[UUID, Counter[str]]) -> None:
         cursor.execute(
             f"""
             WITH locked AS MATERIALIZED (
-                SELECT id FROM campaigns_messagecampaign WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+                SELECT id FROM campaigns_messagecampaign WHERE application_id = %s AND id = ANY(%s::uuid[])
+                ORDER BY id FOR NO KEY UPDATE
             )
             UPDATE campaigns_messagecampaign c SET {assignments}
             FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
-            WHERE locked.id = d.id AND c.id = d.id
+            WHERE locked.id = d.id AND c.id = d.id AND c.application_id = %s
             """,
-            [campaigns, campaigns, *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS)],
+            [
+                *(application_id, campaigns, campaigns),
+                *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS),
+                application_id,
+            ],
         )

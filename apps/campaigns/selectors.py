@@ -188,7 +188,7 @@ def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
             "failed": campaign.failed_count,
         },
         failures=dict(
-            CampaignFailure.objects.filter(campaign=campaign, count__gt=0)
+            CampaignFailure.objects.filter(application_id=campaign.application_id, campaign=campaign, count__gt=0)
             .order_by("-count", "reason")
             .values_list("reason", "count")
         ),

@@ -59,12 +59,17 @@ class Claim:
         return IdRange(self.batch.first_id)
 
 
-def claim_batch(batch_id: UUID) -> Claim | None:
-    """Take the batch if it waits and is due; its messages are committed before anything is sent."""
+def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | None:
+    """Take the batch if it waits and is due; its messages are committed before anything is sent.
+
+    `application_id` is looked up unless the caller knows it.
+    """
+    application_id = application_id or _application_of(batch_id)
     with transaction.atomic():
         batch = (
             DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
             .select_related("dispatch", "application")
+            .filter(application_id=application_id, dispatch__application_id=application_id)
             .filter(pk=batch_id, state=BatchState.WAITING)
             .exclude(dispatch__state=DispatchState.PAUSED)
             .first()
@@ -83,8 +88,14 @@ def claim_batch(batch_id: UUID) -> Claim | None:
             _make_messages(claim)
         else:
             _fetch_due_messages(claim)
-        batch.save(update_fields=["state", "lease_id", "lease_until", "claims", "first_id", "recipient_count"])
+        names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
+        claimed = DispatchBatch.objects.filter(application_id=application_id, pk=batch_id)
+        claimed.update(**{name: getattr(batch, name) for name in names})
     return claim
+
+
+def _application_of(batch_id: UUID) -> UUID | None:
+    return DispatchBatch.objects.filter(pk=batch_id).values_list("application_id", flat=True).first()
 
 
 # The slice of a campaign's audience, by `subscription_reachable`; the predicate is asked again, since people leave.
@@ -207,6 +218,8 @@ def _fetch_due_messages(claim: Claim) -> None:
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
     record(moved)
     for message_id, subscription_id, user_id, attempts, _status, title, body, data, token, test_type, problem in rows:
+        if problem is None and title is None and dispatch.is_personalised:
+            problem = "render_error"  # found when it was made, by a worker that died before it said so
         if problem is not None:
             claim.unsendable[problem].append(message_id)
             continue

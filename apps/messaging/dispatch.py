@@ -39,12 +39,13 @@ STOP_CHECK_S = 0.5
 """How often sending looks whether it was paused or canceled."""
 
 
-def run_batch(batch_id: UUID) -> bool:
-    """Send what is due of a batch. False if it was not to be had: held by another, not due, paused or done."""
+def run_batch(batch_id: UUID, application_id: UUID | None = None) -> bool:
+    """Send what is due of a batch. False if it was not to be had: held by another, not due, paused or done; or if this
+    worker is to stop, then the sweep queues the batch for another one."""
     if is_stopping():
         DispatchBatch.objects.filter(pk=batch_id, state=BatchState.WAITING).update(queued_at=None)
         return False
-    claim = claim_batch(batch_id)
+    claim = claim_batch(batch_id, application_id)
     if claim is None:
         return False
     if claim.dispatch.state == DispatchState.CANCELED:

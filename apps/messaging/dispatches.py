@@ -131,7 +131,7 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> 
 
 
 def _queue(dispatch: Dispatch, batches: Sequence[DispatchBatch]) -> None:
-    enqueue_on_commit([QueuedBatch(b.id, dispatch.channel_type, dispatch.priority) for b in batches])
+    enqueue_on_commit([QueuedBatch(b.id, b.application_id, dispatch.channel_type, b.priority) for b in batches])
 
 
 def dispatch_pause(dispatch: Dispatch) -> None:

@@ -149,7 +149,9 @@ def _assignments(target: str, at: str, attempted: bool) -> Iterable[str]:
     if target == SUCCESSFUL:
         yield "error_reason = NULL, error_details = NULL"
     if target in (ERRORED, FAILED):
-        yield "error_reason = %(reason)s, error_details = %(details)s::jsonb, retry_at = %(retry_at)s"
+        # What ends without an answer (expired, canceled) keeps the last one that there was.
+        yield "error_reason = %(reason)s, error_details = COALESCE(%(details)s::jsonb, m.error_details)"
+        yield "retry_at = %(retry_at)s"
 
 
 def counts(moved: Iterable[Moved], *, application_id: UUID, old: str, new: str, reason: str = "") -> list[StatusCount]:

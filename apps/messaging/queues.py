@@ -22,6 +22,7 @@ _QUEUE_PREFIXES = {ChannelType.KAKAO_TALK: "kakao"}
 
 class QueuedBatch(NamedTuple):
     id: UUID
+    application_id: UUID
     channel_type: str
     priority: str
 
@@ -47,7 +48,7 @@ def enqueue(batches: Iterable[QueuedBatch]) -> bool:
             for batch in batches:
                 app.send_task(
                     SEND_BATCH,
-                    args=[str(batch.id)],
+                    args=[str(batch.id), str(batch.application_id)],
                     queue=batch.queue,
                     producer=producer,
                     retry=False,

@@ -46,12 +46,12 @@ FLOOR_PER_S = 10
 """It gets no slower than this, nor than a tenth of the limit: what remains is the breaker's business."""
 CREDENTIAL_TURNS_S, DISPATCH_TURNS_S = 30, 300
 """How far ahead turns are given. A credential's is short: who comes next must not wait for what was canceled."""
-REDIS_AWAY_S = 5.0
+REDIS_AWAY_S = 1.0
 """How long Redis is not asked again after it did not answer."""
 
 # The state of one bucket. `rate` is 0 unless it was slowed down; `speed` is what holds now, 0 for no limit.
-# A bucket holds a tenth of a second at least 1,000 messages, but no more than four seconds: a slow one must outlast
-# the time between two visits of its batches, a fast one may not send a burst.
+# A bucket holds four seconds, so that a slow one outlasts the time between two visits of its batches; but a fast one
+# holds 4,000 messages, or a tenth of a second, so that it sends no burst.
 _BUCKET = f"""
     local now = tonumber(ARGV[1])
     if now < 0 then
@@ -82,7 +82,7 @@ _BUCKET = f"""
             if b.rate >= 2 * b.full or (limit > 0 and b.rate >= limit) then b.rate = 0 end
         end
         b.speed = b.rate > 0 and b.rate or limit
-        b.most = 1 + math.min(4 * b.speed, math.max(1000, b.speed / 10))
+        b.most = 1 + math.min(4 * b.speed, math.max(4000, b.speed / 10))
         b.tokens = math.min(b.most, (b.tokens or 1 + 2 * b.speed) + passed * b.speed)
         b.at = now
         return b
@@ -99,7 +99,8 @@ _BUCKET = f"""
     end
 """
 
-# now, wanted, at most, urgent, patience in s, then for each bucket: limit per s, how far ahead turns are given in s.
+# now, wanted, at most, urgent, patience in s, a random number up to 1, then for each bucket: limit per s, how far ahead
+# turns are given in s (where none is free by then, any time in the second half will do).
 # Returns tokens; if none, ms to wait here; if that is too long, ms until its turn (else -1).
 _TAKE = (
     _BUCKET
@@ -108,7 +109,7 @@ _TAKE = (
     local granted = chunk
     local wait, whole, back, buckets = 0, 0, 0, {}
     for i, key in ipairs(KEYS) do
-        local b = load(key, tonumber(ARGV[4 + 2 * i]))
+        local b = load(key, tonumber(ARGV[5 + 2 * i]))
         local held = math.max(0, b.held - now)
         if held > 0 then granted, wait, whole = 0, math.max(wait, held), math.max(whole, held) end
         if b.speed > 0 then
@@ -128,13 +129,17 @@ _TAKE = (
         b.sent = b.sent + granted
         if b.speed > 0 then b.tokens = b.tokens - granted end
         if goes_back then
-            local ready, ahead = math.max(now, b.held), tonumber(ARGV[5 + 2 * i])
+            local ready, ahead = math.max(now, b.held), tonumber(ARGV[6 + 2 * i])
             if b.speed > 0 then
                 local visit = math.min(wanted, math.max(1, 2 * b.speed))
                 ready = ready + math.max(0, visit - b.free) / b.speed
                 if not urgent then
-                    ready = math.max(ready, b.turn)
-                    if ready <= now + ahead then b.turn = ready + visit / b.speed end
+                    if math.max(ready, b.turn) <= now + ahead then
+                        ready = math.max(ready, b.turn)
+                        b.turn = ready + visit / b.speed
+                    else
+                        ready = math.max(ready, now + ahead * (1 + tonumber(ARGV[6])) / 2)
+                    end
                 end
             end
             back = math.max(back, ready - now)
@@ -323,7 +328,7 @@ class Pace:
         if granted:
             return granted
         if back_ms >= 0:
-            self.back_in_s = self._turn(back_ms / 1000)
+            self.back_in_s = back_ms / 1000
             return None
         self._patience_s -= wait_ms / 1000
         self._ask_at = now + wait_ms / 1000
@@ -339,17 +344,13 @@ class Pace:
 
     def _ask(self, wanted: int) -> tuple[int, int, int]:
         now, urgent = self._clock and self._clock(), int(self._is_urgent)
-        arguments = (_time(now), wanted, min(wanted, CHUNK), urgent, max(0.0, self._patience_s), *self._limits)
+        patience_s = max(0.0, self._patience_s)
+        arguments = (_time(now), wanted, min(wanted, CHUNK), urgent, patience_s, random.random(), *self._limits)
         try:
             granted, wait_ms, back_ms = _run(_scripts().take, self._keys, *arguments)
             return granted, wait_ms, back_ms
         except RedisAway:
             return _local.take(self.buckets, wanted, self._patience_s)
-
-    def _turn(self, back_s: float) -> float:
-        """Where there is no turn within reach, any time in its second half will do."""
-        reach_s = max(bucket.turns_s for bucket in self.buckets)
-        return back_s if back_s < reach_s or self._is_urgent else reach_s * random.uniform(0.5, 1)
 
 
 class _Local:

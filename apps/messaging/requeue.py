@@ -350,7 +350,7 @@ def _requeue(application_id: UUID, rows: Sequence[_Failed], *, by_name: bool) ->
     DispatchBatch.objects.bulk_create(batches)
     _insert(application_id, messages)
     record(_counts(application_id, messages))
-    enqueue_on_commit([QueuedBatch(b.pk, b.dispatch.channel_type, b.priority) for b in batches])
+    enqueue_on_commit([QueuedBatch(b.pk, application_id, b.dispatch.channel_type, b.priority) for b in batches])
     return done
 
 

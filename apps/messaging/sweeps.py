@@ -21,7 +21,7 @@ from apps.messaging.models import (
     Message,
     MessageStatus,
 )
-from apps.messaging.queues import QueuedBatch, enqueue, queue_length
+from apps.messaging.queues import QueuedBatch, enqueue, queue_length, queue_name
 from apps.messaging.recorders import record
 from apps.messaging.stopping import is_stopping
 from apps.tenants.models import Application
@@ -50,7 +50,7 @@ def queue_due() -> int:
     )
     by_queue: dict[str, list[DispatchBatch]] = defaultdict(list)
     for batch in due:
-        by_queue[QueuedBatch(batch.pk, batch.dispatch.channel_type, batch.priority).queue].append(batch)
+        by_queue[queue_name(batch.dispatch.channel_type, batch.priority)].append(batch)
     return sum(_queue(queue, by_queue[queue]) for queue in sorted(by_queue, key=_urgency))
 
 
@@ -68,7 +68,7 @@ def _queue(queue: str, batches: list[DispatchBatch]) -> int:
     chosen = [b for b in batches if b.queued_at is None or length == 0 or b.queued_at < long_ago]
     ids = [batch.pk for batch in chosen]
     DispatchBatch.objects.filter(pk__in=ids, state=BatchState.WAITING).update(queued_at=now)
-    enqueue([QueuedBatch(b.pk, b.dispatch.channel_type, b.priority) for b in chosen])
+    enqueue([QueuedBatch(b.pk, b.application_id, b.dispatch.channel_type, b.priority) for b in chosen])
     return len(ids)
 
 

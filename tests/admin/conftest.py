@@ -16,6 +16,7 @@ from apps.campaigns.models import CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
 from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent, MessageRequeue
+from apps.messaging.recorders import StatusCount, record
 from apps.messaging.services import template_create, template_update
 from apps.sandbox.credentials import make_apns_key, make_fcm_account
 from apps.subscriptions.models import SubscriptionEvent
@@ -143,7 +144,8 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     )
     campaign = world.add(campaign_launch(campaign=campaign))
     fan_out(campaign.pk)
-    world.add(CampaignFailure.objects.create(campaign=campaign, reason=f"{mark}_reason", count=2))
+    record([StatusCount(application.pk, campaign.pk, "push", "pending", "failed", f"{mark}_reason", 2)])
+    world.add(CampaignFailure.objects.get(campaign=campaign))
 
     message = make_messages(application, ["pending"], campaign_id=campaign.pk)[0]
     subscription = world["subscriptions.Subscription"]

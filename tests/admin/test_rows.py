@@ -302,3 +302,14 @@ def test_a_filter_without_an_index_looks_through_the_newest_only(world, size, mo
     rows = Message.objects.filter(pk__in=[older.pk, newer.pk])
     found = set(lists.newest(rows, size).values_list("pk", flat=True))
     assert found == ({newer.pk} if size else set())
+
+
+def test_the_estimate_of_a_partitioned_table_counts_each_row_once(world):
+    from django.db import connection
+
+    from apps.tenants.console.lists import estimated_rows
+
+    make_messages(world.application, ["pending"] * 50)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE messaging_message")
+    assert estimated_rows(Message) == Message.objects.count()

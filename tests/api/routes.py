@@ -112,6 +112,10 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "messages/{message_id}"): _("messages:read"),
     ("GET", "messages/{message_id}/events"): _("messages:read"),
     ("POST", "messages/{message_id}/cancel"): _("messages:send"),
+    ("POST", "messages/{message_id}/requeue"): _("messages:send", answers=409),
+    ("GET", "messages/failures"): _("messages:read"),
+    ("POST", "messages/requeue"): _("messages:send", body=lambda w: {"error_reason": "canceled"}, answers=202),
+    ("GET", "messages/requeues/{requeue_id}"): _("messages:read"),
     ("POST", "receipts"): _(
         *("receipts:write", SDK),
         body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "received"}]},
@@ -135,6 +139,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "campaigns/{campaign_id}/resume"): _("campaigns:launch", answers=_STATE),
     ("POST", "campaigns/{campaign_id}/cancel"): _("campaigns:launch", answers=_STATE),
     ("POST", "campaigns/{campaign_id}/test"): _("campaigns:write", body=_recipients, answers=202),
+    ("POST", "campaigns/{campaign_id}/requeue-failed"): _("messages:send", answers=409),
     ("GET", "campaigns/{campaign_id}/stats"): _("campaigns:read"),
 }
 

@@ -7,11 +7,13 @@ from uuid import UUID
 
 import pytest
 
+from apps.messaging.models import Message
 from apps.subscriptions.handles import HANDLE_HEADER
 from apps.tenants.models import Role
 from apps.tenants.scopes import ROLE_SCOPES
 from apps.tenants.services import membership_set
 from automata_signal.api import encode_cursor
+from automata_signal.ids import new_id
 from tests.api.routes import ENTRIES, OPERATOR, PUBLIC, SDK, address, is_about_one
 from tests.api.world import (
     StrictClient,
@@ -22,6 +24,7 @@ from tests.api.world import (
     said,
     sign_in,
 )
+from tests.factories import make_messages
 
 CLOSED = {key: entry for key, entry in ENTRIES.items() if PUBLIC not in entry.scopes}
 ABOUT_ONE = [key for key in CLOSED if is_about_one(key[1])]
@@ -245,6 +248,7 @@ WITH_IDS = {
     "a preview's user": ("POST", "templates/<own template>/preview", {"external_id": "<external_id>"}),
     "a receipt's message": ("POST", "receipts", {"events": [{"message_id": "<message_id>", "type": "converted"}]}),
     "messages of a campaign": ("GET", "messages?campaign_id=<campaign_id>", None),
+    "failures of a campaign": ("GET", "messages/failures?campaign_id=<campaign_id>", None),
     "messages of a subscription": ("GET", "messages?subscription_id=<subscription_id>", None),
     "messages of a user": ("GET", "messages?external_id=<external_id>", None),
     "subscriptions of a user": ("GET", "subscriptions?external_id=<external_id>", None),
@@ -301,3 +305,11 @@ def test_a_replayed_answer_needs_the_scope_as_the_first_did(world):
     assert world.server.post("messages", body, **{"idempotency-key": "k"}).status_code == 202
     made = world.server.post("keys", {"name": "r", "kind": "secret", "scopes": ["messages:read"]}).json()["data"]
     assert StrictClient(made["key"]).post("messages", body, **{"idempotency-key": "k"}).status_code == 403
+
+
+def test_failed_messages_of_another_application_are_not_sent_again(world, foreign):
+    campaign_id = new_id()
+    [failed] = make_messages(world.application, ["failed"], campaign_id=campaign_id)
+    ordered = foreign.server.post("messages/requeue", {"campaign_id": str(campaign_id)}).json()["data"]
+    assert (ordered["is_finished"], ordered["requeued"], ordered["skipped"]) == (True, 0, {})
+    assert Message.objects.filter(campaign_id=campaign_id).get() == failed

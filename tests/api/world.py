@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.campaigns.services import campaign_create, segment_create
+from apps.messaging.models import MessageRequeue
 from apps.messaging.services import template_create
 from apps.subscriptions.handles import HANDLE_HEADER, handle_for
 from apps.tenants.models import Application, ChannelCredential, KeyKind, Operator, Role
@@ -93,6 +94,9 @@ def make_world(name: str) -> World:
         application=application, name=f"{name} campaign", title=f"{name} title", targeting_criteria={}, by=name
     )
     [message] = make_messages(application, ["pending"])
+    requeue = MessageRequeue.objects.create(
+        application=application, error_reason=f"{name} reason", until=timezone.now(), finished_at=timezone.now()
+    )
     email = f"{name}-owner@example.com"
     operator = make_operator(email)
     membership_set(operator=operator, application=application, role=Role.OWNER)
@@ -110,6 +114,7 @@ def make_world(name: str) -> World:
             "segment_id": str(segment.pk),
             "campaign_id": str(campaign.pk),
             "message_id": str(message.pk),
+            "requeue_id": str(requeue.pk),
         },
         server=StrictClient(key(KeyKind.SECRET).plaintext),
         sdk=StrictClient(key(KeyKind.PUBLISHABLE).plaintext, **{HANDLE_HEADER: handle}),
@@ -134,7 +139,7 @@ def sign_in(email: str, application: Application | None = None) -> StrictClient:
 def missing_ids() -> dict[str, str]:
     """Ids that look like real ones, of nothing."""
     names = ("key_id", "credential_id", "user_id", "subscription_id", "template_id", "segment_id", "campaign_id")
-    return {name: str(new_id()) for name in (*names, "message_id")} | {"external_id": "nobody"}
+    return {name: str(new_id()) for name in (*names, "message_id", "requeue_id")} | {"external_id": "nobody"}
 
 
 # --- What the database holds -----------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def fcm_tokens(count):
     return [f"fcm-token-{n}:{'x' * 120}" for n in range(count)]
 
 
-def take_all(pace, clock, wanted=10**6):
+def take_all(pace, wanted=10**6):
     """All that may leave without waiting."""
     taken = 0
     while granted := pace.take(wanted - taken):
@@ -67,6 +67,7 @@ def take_all(pace, clock, wanted=10**6):
 
 def test_two_workers_share_one_bucket_and_never_exceed_it_by_more_than_a_chunk():
     shared, granted = bucket(per_minute=120_000), []
+    take_all(Pace([shared]))
     begin = time.monotonic()
 
     def work():
@@ -79,7 +80,7 @@ def test_two_workers_share_one_bucket_and_never_exceed_it_by_more_than_a_chunk()
     for worker in workers:
         worker.join()
     elapsed_s = time.monotonic() - begin
-    limit_per_s, capacity = 2_000, 1_001
+    limit_per_s, capacity = 2_000, 4_001
     assert sum(granted) <= limit_per_s * elapsed_s + capacity
     assert sum(granted) >= limit_per_s * 1.5 * 0.9, "and it is used"
 
@@ -94,27 +95,27 @@ def test_the_narrower_of_two_buckets_decides():
     wide, narrow = bucket(600_000), bucket(60)
     assert Pace([wide, narrow], clock=clock).take(100) == 2
     tokens = rates._scripts().take.registered_client.hget(wide.key, "tokens")
-    assert float(tokens) == 1_001 - 2, "and nothing is lost in the wider one"
+    assert float(tokens) == 4_001 - 2, "and nothing is lost in the wider one"
 
 
 def test_what_did_not_leave_is_given_back():
     clock, slow = Clock(), bucket(6_000)
     pace = Pace([slow], clock=clock)
-    taken = take_all(pace, clock)
+    taken = take_all(pace)
     pace.put_back(50)
-    assert take_all(Pace([slow], clock=clock), clock) == 50
+    assert take_all(Pace([slow], clock=clock)) == 50
     assert taken > 50
 
 
 def test_a_short_wait_is_spent_in_the_worker_and_a_long_one_is_not():
     clock, fast, slow = Clock(), bucket(60_000), bucket(600)
     here, away = Pace([fast], clock=clock), Pace([slow], clock=clock)
-    take_all(here, clock, 900)
+    take_all(here, 1_600)
     assert here.take(600) == 0
     assert here.back_in_s is None
     clock.now += 0.5
     assert here.take(400) > 300
-    take_all(away, clock, 25)
+    take_all(away, 25)
     assert away.take(1_000) is None
     assert 1 < away.back_in_s < 4
 
@@ -123,7 +124,7 @@ def test_patience_ends_where_others_take_it_all():
     clock, fast = Clock(), bucket(60_000)
     unlucky = Pace([fast], clock=clock)
     for _ in range(300):
-        take_all(Pace([fast], clock=clock), clock, 2_000)
+        take_all(Pace([fast], clock=clock), 2_000)
         if unlucky.take(200) is None:
             break
         clock.now += 0.02
@@ -133,7 +134,7 @@ def test_patience_ends_where_others_take_it_all():
 
 def test_an_urgent_message_finds_the_tenth_that_others_leave():
     clock, busy = Clock(), bucket(6_000)
-    take_all(Pace([busy], clock=clock), clock)
+    take_all(Pace([busy], clock=clock))
     assert Pace([busy], clock=clock).take(500) is None
     assert Pace([busy], is_urgent=True, clock=clock).take(1) == 1
 
@@ -142,18 +143,19 @@ def test_an_urgent_message_does_not_stand_in_line():
     clock, busy = Clock(), bucket(600)
     for _ in range(20):
         pace = Pace([busy], clock=clock)
-        take_all(pace, clock, 1_000)
+        take_all(pace, 1_000)
     assert pace.back_in_s > 20
     urgent = Pace([busy], is_urgent=True, clock=clock)
-    take_all(urgent, clock, 100)
+    take_all(urgent, 100)
     assert urgent.back_in_s < 3
 
 
 @pytest.mark.parametrize("per_minute", [12, 100, 600, 6_000, 60_000])
 def test_a_throttle_is_kept_within_a_tenth_over_any_minute(per_minute):
-    """Twelve batches of one dispatch, workers that are late by up to 1.5 s, four minutes."""
+    """The batches of one dispatch, workers that are late by up to 1.5 s, four minutes."""
     throttle, clock, chance = bucket(per_minute), Clock(), random.Random(1)
-    left = dict.fromkeys(range(12), max(50, per_minute // 2))
+    size = min(1_000, max(10, per_minute // 2))
+    left = dict.fromkeys(range(5 * per_minute // size), size)
     due = [(NOON, batch) for batch in left]
     sent: list[tuple[float, int]] = []
     while due and clock.now < NOON + 240:
@@ -169,20 +171,20 @@ def test_a_throttle_is_kept_within_a_tenth_over_any_minute(per_minute):
         if left[batch]:
             heapq.heappush(due, (clock.now + pace.back_in_s, batch))
     allowed = max(1, per_minute * 0.1)
-    for start_s in range(0, 180, 5):
+    for start_s in range(0, 175, 5):
         window = sum(n for at, n in sent if start_s <= at - NOON < start_s + 60)
         assert abs(window - per_minute) <= allowed, f"{window} in the minute from second {start_s}"
 
 
 def test_a_limit_that_is_changed_holds_at_once():
     clock, row = Clock(), credential(rate_per_minute=6_000)
-    take_all(Pace([credential_bucket(row)], clock=clock), clock)
+    take_all(Pace([credential_bucket(row)], clock=clock))
     row.rate_per_minute = 60_000
     clock.now += 1
-    assert take_all(Pace([credential_bucket(row)], clock=clock), clock) > 850
+    assert take_all(Pace([credential_bucket(row)], clock=clock)) > 500
     row.rate_per_minute = 60
     clock.now += 1
-    assert take_all(Pace([credential_bucket(row)], clock=clock), clock) <= 5
+    assert take_all(Pace([credential_bucket(row)], clock=clock)) <= 5
 
 
 # --- Slower, and faster again ----------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def test_a_burst_of_pushbacks_slows_down_once_and_later_ones_again():
     for after_s in (0, 0.2, 0.4, 1.5):
         note_pushbacks(row, pushbacks(300), now=clock.now + after_s)
         rows.append(snapshot(row, now=clock.now + after_s).rate_per_minute)
-    assert rows[0] == rows[1] == rows[2]
+    assert rows[1:3] == pytest.approx([rows[0]] * 2, rel=0.02)
     assert rows[3] < rows[0] * 0.7
 
 
@@ -296,7 +298,7 @@ def make_due():
     DispatchBatch.objects.filter(state="waiting").update(due_at=now)
 
 
-# --- Redis is no more than a memory ------------------------------------------------------------------------------------
+# --- Redis is no more than a memory --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -309,7 +311,7 @@ def dead_redis(settings, monkeypatch):
         cached.cache_clear()
     yield
     settings.REDIS_URL = broker
-    monkeypatch.setattr(rates, "_asked_again_at", 0.0)
+    rates._asked_again_at = 0.0
     for cached in (rates._scripts, breaker._counters):
         cached.cache_clear()
 
@@ -351,7 +353,7 @@ def test_without_redis_messages_leave_all_the_same(application, apns, fcm, dead_
 def test_an_emptied_redis_is_a_bucket_that_starts_anew():
     clock, slow = Clock(), bucket(600)
     pace = Pace([slow], clock=clock)
-    take_all(pace, clock)
+    take_all(pace)
     client = rates._scripts().take.registered_client
     client.delete(slow.key)
     client.script_flush()
@@ -474,5 +476,5 @@ def test_a_snapshot_of_a_quiet_credential(settings):
     settings.RATE_PER_MINUTE = {"apns": 0, "fcm": 600_000}
     apple, google = snapshot(credential(provider="apns")), snapshot(credential())
     assert (apple.limit_per_minute, apple.rate_per_minute, apple.tokens) == (None, None, None)
-    assert (google.limit_per_minute, google.rate_per_minute, google.tokens) == (600_000, 600_000, 1_001)
+    assert (google.limit_per_minute, google.rate_per_minute, google.tokens) == (600_000, 600_000, 4_001)
     assert (google.breaker, google.is_slowed, google.throttled_by, google.sent_per_minute) == ("closed", False, "", 0)

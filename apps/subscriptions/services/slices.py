@@ -45,7 +45,7 @@ WITH ends AS (
 ), ended AS (
   UPDATE subscriptions_subscription s
   SET subscription_status = l.status, status_source = 'provider', unsubscribed_at = %(occurred_at)s, updated_at = now()
-  FROM locked l WHERE s.id = l.id
+  FROM locked l WHERE s.id = l.id AND s.application_id = %(application_id)s
   RETURNING l.*
 )
 INSERT INTO subscriptions_subscriptionevent
@@ -62,7 +62,7 @@ WITH counts AS (
 ), locked AS (
   SELECT s.id, c.received, c.converted
   FROM subscriptions_subscription s JOIN counts c ON c.id = s.id
-  WHERE %(application_id)s::uuid IS NULL OR s.application_id = %(application_id)s::uuid
+  WHERE s.application_id = %(application_id)s
   ORDER BY s.id
   FOR NO KEY UPDATE OF s
 )
@@ -70,7 +70,7 @@ UPDATE subscriptions_subscription s
 SET total_messages_received = s.total_messages_received + l.received,
     total_messages_converted = s.total_messages_converted + l.converted,
     last_active_at = greatest(s.last_active_at, least(%(last_active_at)s, now()))
-FROM locked l WHERE s.id = l.id
+FROM locked l WHERE s.id = l.id AND s.application_id = %(application_id)s
 """
 
 
@@ -107,12 +107,12 @@ def subscriptions_count_receipts(
     received: Mapping[UUID, int],
     converted: Mapping[UUID, int],
     last_active_at: datetime,
-    application_id: UUID | None = None,
+    application_id: UUID,
 ) -> int:
     """Add to the subscriptions' counters; answer with how many subscriptions there were.
 
-    `last_active_at` only moves forward, and not into the future, whatever a device's clock says. With `application_id`
-    other applications' subscriptions are left alone.
+    `last_active_at` only moves forward, and not into the future, whatever a device's clock says. Other
+    applications' subscriptions are left alone.
     """
     ids = sorted({*received, *converted})
     if not ids:

@@ -31,10 +31,11 @@ NEWEST = 100_000
 """Rows that a filter without an index looks through, from the newest on."""
 APPLICATIONS_SHOWN = 100
 
-# A partitioned table has no rows of its own: its partitions have them.
+# A partitioned table has no rows of its own, but an estimate of its partitions' (relkind `p`): not to count them twice.
 _ESTIMATE = """
     SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c
-    WHERE c.oid = %s::regclass OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass)
+    WHERE c.relkind = 'r'
+      AND (c.oid = %s::regclass OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass))
 """
 
 
