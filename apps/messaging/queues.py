@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import redis
 from django.db import transaction
+from kombu import pools
 from kombu.exceptions import OperationalError
 
 from apps.messaging.models import ChannelType
@@ -16,6 +19,14 @@ from automata_signal.celery import app
 log = logging.getLogger(__name__)
 
 SEND_BATCH = "messaging.send_batch"
+
+_HAND_OVER = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5, "max_retries": 0}
+"""Somebody waits for an answer from the API meanwhile, and the sweep makes up for what is not handed over."""
+_LEFT_ALONE_S = 1.0
+"""So long nothing is handed to a broker that did not answer: else each request would wait for it anew."""
+_broker = {"left_alone_until": 0.0}
+_BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)
+"""The last when Redis is full, and when an open connection breaks."""
 
 _QUEUE_PREFIXES = {ChannelType.KAKAO_TALK: "kakao"}
 
@@ -43,18 +54,19 @@ def enqueue_on_commit(batches: Sequence[QueuedBatch]) -> None:
 
 def enqueue(batches: Iterable[QueuedBatch]) -> bool:
     """Hand the batches to workers. False if the broker does not answer: they wait in PostgreSQL for the sweep."""
+    return send_tasks([(SEND_BATCH, [str(batch.id)], batch.queue) for batch in batches])
+
+
+def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
+    """Hand `(name, arguments, queue)` to workers within about a second; False if the broker does not answer."""
+    if time.monotonic() < _broker["left_alone_until"]:
+        return False
     try:
-        with app.producer_pool.acquire(block=True) as producer:
-            for batch in batches:
-                app.send_task(
-                    SEND_BATCH,
-                    args=[str(batch.id), str(batch.application_id)],
-                    queue=batch.queue,
-                    producer=producer,
-                    retry=False,
-                    ignore_result=True,
-                )
-    except (OperationalError, OSError) as error:
+        with pools.producers[app.connection_for_write(transport_options=_HAND_OVER)].acquire(block=True) as producer:
+            for name, arguments, queue in tasks:
+                app.send_task(name, args=arguments, queue=queue, producer=producer, retry=False, ignore_result=True)
+    except _BROKER_ERRORS as error:
+        _broker["left_alone_until"] = time.monotonic() + _LEFT_ALONE_S
         log.warning("the broker does not answer: the sweep will queue again", extra={"cause": str(error)})
         return False
     return True
@@ -63,9 +75,9 @@ def enqueue(batches: Iterable[QueuedBatch]) -> bool:
 def queue_length(queue: str) -> int | None:
     """Tasks that wait in the queue; None when the broker does not answer."""
     try:
-        with app.connection_for_read() as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
+        with app.connection_for_read(transport_options=_HAND_OVER) as connection:
+            connection.ensure_connection(max_retries=0)
             channel: Any = connection.default_channel
             return int(channel.client.llen(queue))
-    except (OperationalError, OSError):
+    except _BROKER_ERRORS:
         return None

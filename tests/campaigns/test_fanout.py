@@ -12,6 +12,7 @@ from apps.campaigns.models import MessageCampaign
 from apps.campaigns.services import fanout
 from apps.campaigns.services.fanout import Step
 from apps.campaigns.tasks import continue_fanouts, fan_out
+from apps.messaging import queues
 from apps.messaging.dispatch import claim_batch
 from apps.messaging.models import DispatchBatch, Message
 from apps.subscriptions.models import Subscription
@@ -218,6 +219,7 @@ def test_a_launch_survives_a_broker_that_does_not_answer(server, draft, people, 
 
     people(3)
     campaign_id = draft()
-    monkeypatch.setattr(fanout.app, "send_task", broken)
+    monkeypatch.setattr(queues, "_broker", {"left_alone_until": 0.0})
+    monkeypatch.setattr(queues.app, "send_task", broken)
     assert server.post(f"campaigns/{campaign_id}/launch").status_code == 200
     assert MessageCampaign.objects.get().status == "running"

@@ -201,7 +201,8 @@ def test_a_probe_that_could_not_send_gives_its_right_back(storm):
 def test_late_answers_do_not_open_it_again(storm, apns):
     apns.clear_behaviours()
     cool_down()
-    dispatch.run_batch(batch_id)
+    let_go(the_credential())
+    dispatch.run_batch(storm)
     assert not Breaker(the_credential()).judge(results(Outcome.UNKNOWN, 30))
 
 

@@ -91,7 +91,9 @@ def applications_named(statement: str) -> int:
 def statements(application, server, apns):
     """The way of a campaign with every outcome, of a single message, of receipts, and of a requeue."""
     make_subscription(application, token="ab" * 32, user=make_user(application, "u-1"))
-    make_subscriptions(application, [f"{p}{n:0{64 - len(p)}x}" for p in ("", "dead4101", "deaf50331") for n in range(3)])
+    make_subscriptions(
+        application, [f"{p}{n:0{64 - len(p)}x}" for p in ("", "dead4101", "deaf50331") for n in range(3)]
+    )
     body = {"name": "Sale", "title": "Hi", "body": "There", "targeting_criteria": {}}
     campaign_id = server.post("campaigns", body).json()["data"]["id"]
     server.post(f"campaigns/{campaign_id}/launch")

@@ -115,7 +115,7 @@ def test_a_short_wait_is_spent_in_the_worker_and_a_long_one_is_not():
     assert here.back_in_s is None
     clock.now += 0.5
     assert here.take(400) > 300
-    take_all(away, 25)
+    take_all(away, 16)
     assert away.take(1_000) is None
     assert 1 < away.back_in_s < 4
 
@@ -150,7 +150,7 @@ def test_an_urgent_message_does_not_stand_in_line():
     assert urgent.back_in_s < 3
 
 
-@pytest.mark.parametrize("per_minute", [12, 100, 600, 6_000, 60_000])
+@pytest.mark.parametrize("per_minute", [12, 100, 600, 6_000, 30_000])
 def test_a_throttle_is_kept_within_a_tenth_over_any_minute(per_minute):
     """The batches of one dispatch, workers that are late by up to 1.5 s, four minutes."""
     throttle, clock, chance = bucket(per_minute), Clock(), random.Random(1)
@@ -288,8 +288,9 @@ def test_a_429_with_retry_after_slows_the_project_down_and_it_goes_on_later(appl
 
 
 def let_go(row):
-    """As if the Retry-After were over."""
-    rates._scripts().take.registered_client.hset(credential_bucket(row).key, mapping={"held": 0, "tokens": 1_000})
+    """As if the Retry-After were long over, and its rate had recovered."""
+    recovered = {"held": 0, "rate": 0, "tokens": 1_000}
+    rates._scripts().take.registered_client.hset(credential_bucket(row).key, mapping=recovered)
 
 
 def make_due():

@@ -101,7 +101,8 @@ def test_the_first_of_several_ends_counts_and_a_second_call_ends_nothing(applica
 def test_no_ends_are_no_statement(application):
     with CaptureQueriesContext(connection) as queries:
         assert subscriptions_end(ends=[], application_id=application.pk, occurred_at=SENT_AT) == 0
-        assert subscriptions_count_receipts(received={}, converted={}, last_active_at=SENT_AT) == 0
+        nothing = {"received": {}, "converted": {}, "last_active_at": SENT_AT}
+        assert subscriptions_count_receipts(**nothing, application_id=application.pk) == 0
     assert not queries
 
 
@@ -130,10 +131,12 @@ def test_receipts_are_counted_by_subscription(application, other_application, ma
     assert rows[one.pk].last_active_at == SENT_AT
 
 
-def test_last_active_moves_forward_only_and_not_into_the_future(make_rows):
+def test_last_active_moves_forward_only_and_not_into_the_future(application, make_rows):
     (row,) = make_rows(1, last_active_at=SENT_AT)
     for at in (SENT_AT - timedelta(days=1), timezone.now() + timedelta(days=400)):
-        subscriptions_count_receipts(received={row.pk: 1}, converted={}, last_active_at=at)
+        subscriptions_count_receipts(
+            received={row.pk: 1}, converted={}, last_active_at=at, application_id=application.pk
+        )
         row.refresh_from_db()
         assert SENT_AT <= row.last_active_at <= timezone.now()
     assert row.total_messages_received == 2

@@ -21,8 +21,8 @@ from django.utils import timezone
 
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging.dispatches import dispatch_slice
+from apps.messaging.queues import send_tasks
 from apps.messaging.stopping import is_stopping
-from automata_signal.celery import app
 from automata_signal.time_limits import limit_statements
 
 STEP_RECIPIENTS = 50_000
@@ -45,8 +45,8 @@ class Step(enum.Enum):
 
 
 def queue_fan_out(campaign_id: UUID) -> None:
-    """Raises if the broker does not answer; the sweep `campaigns.continue_fanouts` makes up for it."""
-    app.send_task("campaigns.fan_out", args=[str(campaign_id)], queue="control", retry=False)
+    """If the broker does not answer, the sweep `campaigns.continue_fanouts` makes up for it."""
+    send_tasks([("campaigns.fan_out", [str(campaign_id)], "control")])
 
 
 def fan_out(campaign_id: UUID, *, max_s: float = TASK_MAX_S) -> Step:
