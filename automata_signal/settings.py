@@ -91,11 +91,11 @@ if IS_PRODUCTION:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
     "unfold.contrib.import_export",
-    "django.contrib.admin",
+    "apps.tenants.console.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -297,6 +297,12 @@ PROVIDER_CA_FILE: str = env.str("PROVIDER_CA_FILE", "")
 PROVIDER_CONNECTIONS: int = env.int("PROVIDER_CONNECTIONS", 4)
 PROVIDER_STREAMS: int = env.int("PROVIDER_STREAMS", 100)
 PROVIDER_TIMEOUT_S: float = env.float("PROVIDER_TIMEOUT_S", 15.0)
+WORKER_GRACE_S: int = env.int("WORKER_GRACE_S", 60)
+"""How long a worker has between SIGTERM and SIGKILL; `docker-compose.yml` and `fly.toml` give as much."""
+if PROVIDER_TIMEOUT_S + 10 > WORKER_GRACE_S:
+    raise ImproperlyConfigured(
+        f"WORKER_GRACE_S is {WORKER_GRACE_S}: what is in flight takes up to PROVIDER_TIMEOUT_S, and 10 s to record"
+    )
 BREAKER_MIN_MISMATCHES: int = env.int("BREAKER_MIN_MISMATCHES", 50)
 BREAKER_MISMATCH_SHARE: float = env.float("BREAKER_MISMATCH_SHARE", 0.3)
 BREAKER_COOLDOWN_S: int = env.int("BREAKER_COOLDOWN_S", 900)

@@ -102,10 +102,12 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
             for part in options.parts:
                 began = time.monotonic()
                 print(f"\n{part}: {PARTS[part]}", flush=True)
-                importlib.import_module(f"bench.{part}").run(bench)
-                print(f"\n{bench.report.table(part)}\n  ({time.monotonic() - began:.0f} s)", flush=True)
-                if options.json:
-                    bench.report.write(options.json)
+                try:
+                    importlib.import_module(f"bench.{part}").run(bench)
+                finally:  # what was measured before an end in the middle is not lost
+                    print(f"\n{bench.report.tables(part)}\n  ({time.monotonic() - began:.0f} s)", flush=True)
+                    if options.json:
+                        bench.report.write(options.json)
     return 0
 
 

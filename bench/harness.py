@@ -67,6 +67,11 @@ class Run:
         return self.usage.cpu_s.get(group, 0.0) / self.recipients * 1e6
 
     @property
+    def cpu_s_each(self) -> float:
+        """CPU seconds of all groups for one message: what cores in full use, and nobody else's, would be divided by."""
+        return sum(self.usage.cpu_s.values()) / self.recipients
+
+    @property
     def cores_used(self) -> float:
         return sum(self.usage.cpu_s.values()) / self.seconds
 

@@ -74,6 +74,7 @@ def add_runs(bench: Bench, part: str, case: str, runs: Sequence[Run], *, goal: G
     add(part, case, "range", str(rates))
     for group in GROUPS:
         add(part, case, group, middle.cpu_us(group), "µs/msg")
+    add(part, case, "CPU allows", bench.machine.cores / middle.cpu_s_each, "msg/s")
     add(part, case, "worker peak", max(run.peak_rss_mb for run in runs), "MB", goal=RSS_MAX)
     add(part, case, "connections", max(run.usage.connections for run in runs), "", goal=CONNECTIONS_MAX)
     add(part, case, "used", middle.cores_used, "cores")

@@ -92,6 +92,7 @@ def _sample_workers(bench: Bench, fleet: Fleet, application: Application, name: 
 _STATEMENTS = """
     SELECT total_exec_time, calls, rows, left(regexp_replace(query, '\\s+', ' ', 'g'), 200)
     FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND query !~ '^(TRUNCATE|CHECKPOINT|WITH changed|SELECT coalesce)'
     ORDER BY total_exec_time DESC LIMIT 20
 """
 

@@ -78,6 +78,12 @@ class Report:
         rows = [[case, *(_shown(cells.get((case, metric))) for metric in metrics)] for case in cases]
         return "\n".join([*aligned([head, *rows]), *_verdicts(figures)])
 
+    def tables(self, part: str) -> str:
+        """Of the part, and of those it made beside its own: `part: more`."""
+        names = dict.fromkeys(figure.part for figure in self.figures)
+        found = [name for name in names if name == part or name.startswith(f"{part}: ")]
+        return "\n\n".join(f"{name}\n{self.table(name)}" if name != part else self.table(name) for name in found)
+
     @property
     def missed(self) -> list[Figure]:
         return [figure for figure in self.figures if figure.met is False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,6 +16,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -23,24 +26,16 @@ from unfold import widgets
 from apps.campaigns import moments, services
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.campaigns.selectors import audience_count
+from apps.campaigns.services.lifecycle import REQUEUED_IN
 from apps.messaging.models import ChannelType
+from apps.messaging.requeue import ONLY_BY_NAME, FailedFilter, dead_letters
+from apps.messaging.sweeps import TIMED_OUT
 from apps.subscriptions.targeting import TargetingError, describe
-from apps.tenants.console import (
-    ApplicationFilter,
-    JSONObjectField,
-    JSONTextarea,
-    Panel,
-    ReadOnlyAdmin,
-    ScopedHistoryAdmin,
-    admin_link,
-    as_uuid,
-    badge,
-    link_filter,
-    list_address,
-    row_action,
-    table_panel,
-)
-from apps.tenants.console.base import search_by_name
+from apps.tenants.console.actions import row_action
+from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
+from apps.tenants.console.forms import JSONObjectField, JSONTextarea
+from apps.tenants.console.lists import ApplicationFilter, as_uuid, link_filter
+from apps.tenants.console.panels import Panel, admin_link, badge, list_address, table_panel
 from apps.tenants.models import Application
 from automata_signal.errors import SignalError
 
@@ -73,13 +68,20 @@ def in_words(application: Application, criteria: object) -> str:
         return f"{error.path}: {error.message}" if error.path else error.message
 
 
+@contextmanager
+def quick_statements() -> Iterator[None]:
+    """A transaction whose statements end after `COUNT_TIMEOUT_MS`, by `OperationalError`: a page does not wait."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {COUNT_TIMEOUT_MS:d}")
+        yield
+        cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+
+
 def reach(application: Application, criteria: object, channel_type: str) -> str:
     """How many can be reached now; a page does not wait for more than `COUNT_TIMEOUT_MS` to know it."""
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = {COUNT_TIMEOUT_MS:d}")
+        with quick_statements():
             count = audience_count(application=application, criteria=criteria, channel_type=channel_type)
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError:
         return _("more than can be counted in a moment")
     except SignalError as error:
@@ -184,6 +186,16 @@ class ScheduleForm(forms.Form):
         max_length=64,
         widget=widgets.UnfoldAdminTextInputWidget({"placeholder": "Asia/Seoul"}),
         help_text=gettext_lazy("The application's unless told."),
+    )
+
+
+class RequeueForm(forms.Form):
+    error_reason = forms.CharField(
+        label=gettext_lazy("Only those of the reason"),
+        required=False,
+        max_length=100,
+        widget=widgets.UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("All unless told. What was canceled, or may have arrived, goes only by its reason."),
     )
 
 
@@ -306,7 +318,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         ),
     )
     refusal_aliases = {"template_id": "template", "recipients": "external_ids"}
-    row_actions = ("launch", "schedule", "unschedule", "pause", "resume", "test", "cancel")
+    row_actions = ("launch", "schedule", "unschedule", "pause", "resume", "requeue_failed", "test", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application", "template")
@@ -437,6 +449,37 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     def cancel(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
         services.campaign_cancel(campaign=row, by=str(request.user))
         return _("The campaign is canceled.")
+
+    @row_action(
+        gettext_lazy("Send failed again"),
+        scope="messages:send",
+        icon="replay",
+        form=RequeueForm,
+        explain=gettext_lazy(
+            "As new messages of this campaign, each once; the failed ones stay counted as failed. What the provider "
+            "took and who cannot be reached any more are left out."
+        ),
+        facts="requeue_facts",
+        is_offered=lambda campaign: campaign.status in REQUEUED_IN and campaign.failed_count > 0,
+    )
+    def requeue_failed(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> SafeString:
+        reason = cleaned["error_reason"].strip()
+        order = services.campaign_requeue_failed(campaign=row, error_reason=reason, by=str(request.user))
+        text = _("%(count)s messages are sent again.") if order.finished_at else _("%(count)s so far, more follow.")
+        link = admin_link("messaging.MessageRequeue", order.pk, _("Details"))
+        return format_html("{} {}", text % {"count": f"{order.requeued:,}"}, link)
+
+    def requeue_facts(self, request: HttpRequest, row: MessageCampaign) -> list[tuple[str, Any]]:
+        """How many it would be, all told and by reason."""
+        try:
+            with quick_statements():
+                found = dead_letters(application=row.application, which=FailedFilter(campaign_id=row.pk))
+        except OperationalError:
+            return [(_("messages"), _("more than can be counted in a moment"))]
+        left = [(f.error_reason, f.messages - f.requeued) for f in found if f.messages > f.requeued]
+        usual = sum(count for reason, count in left if reason not in (*ONLY_BY_NAME, TIMED_OUT))
+        by_reason = [(reason or "–", f"{count:,}") for reason, count in left[:20]]
+        return [(_("messages, at most"), f"{usual:,}"), *by_reason]
 
     @row_action(
         gettext_lazy("Test"),

@@ -30,32 +30,28 @@ from apps.messaging.models import (
     MessageTemplate,
     MessageTemplateVersion,
 )
+from apps.messaging.rates import snapshot
 from apps.messaging.rendering import RenderError
+from apps.messaging.requeue import message_requeue
 from apps.messaging.selectors import message_content, message_events
 from apps.messaging.services import batch_of
 from apps.subscriptions.admin import masked, subscription_ids_by_token, user_ids, with_sealed_token
 from apps.subscriptions.models import AppUser, Subscription
-from apps.tenants.console import (
-    AddedFilter,
-    ApplicationFilter,
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.actions import row_action
+from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
+from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, newest, rare_filter
+from apps.tenants.console.panels import (
     Panel,
-    ReadOnlyAdmin,
-    ScopedHistoryAdmin,
     admin_link,
-    as_uuid,
     badge,
-    grants_of,
     json_text,
-    link_filter,
     list_address,
     panel_for,
-    rare_filter,
-    row_action,
     short_id,
     table_panel,
 )
-from apps.tenants.console.base import search_by_name
-from apps.tenants.console.lists import newest
+from apps.tenants.models import ChannelCredential
 from automata_signal.errors import SignalError
 from automata_signal.ids import IdRange, event_id
 
@@ -265,7 +261,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ),
         (gettext_lazy("Requeued"), {"fields": ("requeued_from_link", "requeued_as_link")}),
     )
-    row_actions = ("cancel",)
+    row_actions = ("cancel", "requeue")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application")
@@ -339,6 +335,29 @@ class MessageAdmin(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, row: Message, cleaned: dict[str, Any]) -> str:
         services.message_cancel(application=row.application, message_id=row.pk)
         return _("The message is canceled.")
+
+    @row_action(
+        gettext_lazy("Send again"),
+        scope="messages:send",
+        icon="replay",
+        explain=gettext_lazy("As a new message with the same content, once. This one stays failed."),
+        facts="requeue_facts",
+        is_offered=lambda m: m.status == MessageStatus.FAILED and m.sent_at is None and m.requeued_as is None,
+    )
+    def requeue(self, request: HttpRequest, row: Message, cleaned: dict[str, Any]) -> SafeString:
+        done = message_requeue(application=row.application, message_id=row.pk)
+        text = _("The message is sent again as %s.") if done.is_new else _("The message was sent again before, as %s.")
+        before, after = text.split("%s")
+        link = admin_link("messaging.Message", done.message_id, short_id(done.message_id))
+        return format_html("{}{}{}", before, link, after)
+
+    def requeue_facts(self, request: HttpRequest, row: Message) -> list[tuple[str, Any]]:
+        return [
+            (_("messages"), 1),
+            (_("status"), self.state(row)),
+            (_("reason"), row.error_reason or "–"),
+            (_("to"), self.subscription_link(row)),
+        ]
 
     def panels(self, request: HttpRequest, row: Message) -> list[Panel]:
         return [content_panel(row), timeline_panel(row), *batch_panels(row)]
@@ -424,6 +443,51 @@ def messages_of_subscription_panel(request: HttpRequest, subscription: Subscript
     rows = Message.objects.filter(application_id=subscription.application_id, subscription_id=subscription.pk)
     more = list_address("messaging.Message", subscription=subscription.pk)
     return table_panel(_("Recent messages"), _message_headers(), _message_rows(rows), more=more)
+
+
+_BREAKER = {
+    "closed": ("success", gettext_lazy("sending")),
+    "open": ("danger", gettext_lazy("stopped")),
+    "half_open": ("warning", gettext_lazy("probing")),
+}
+
+
+@panel_for(ChannelCredential)
+def traffic_panel(request: HttpRequest, credential: ChannelCredential) -> Panel | None:
+    """How fast the credential sends at this moment, and what holds it back."""
+    if not grants_of(request).has("settings:read", credential.application_id):
+        return None
+    now = snapshot(credential)
+    rate = _per_minute(now.rate_per_minute, _("as fast as it goes")) if now.is_live else _UNKNOWN
+    facts = [
+        (_("breaker"), badge(*_BREAKER[now.breaker])),
+        (_("limit"), _per_minute(now.limit_per_minute, _("none"))),
+        (_("rate now"), format_html("{} {}", rate, badge("warning", _("slowed down"))) if now.is_slowed else rate),
+        (_("sent lately"), _per_minute(now.sent_per_minute, _UNKNOWN)),
+        (_("may leave at once"), f"{now.tokens:,.0f}" if now.tokens is not None else "–"),
+    ]
+    if now.breaker_opened_at:
+        kind = credential.get_breaker_cause_display() or "–"
+        facts[1:1] = [
+            (_("stopped because"), f"{kind}: {now.breaker_reason}"),
+            (_("stopped since"), now.breaker_opened_at),
+            (_("next probe"), now.breaker_probe_at or "–"),
+            (_("failed probes"), now.breaker_failed_probes),
+        ]
+    if now.held_until:
+        facts.append((_("held by the provider until"), now.held_until))
+    if now.throttled_at:
+        facts.append((_("last slowed down"), f"{now.throttled_at:%Y-%m-%d %H:%M:%S} UTC: {now.throttled_by}"))
+    if not now.is_live:
+        facts.append((_("note"), _("Redis does not answer: each worker keeps to its share of the limit.")))
+    return Panel(_("Traffic"), "admin/console/facts.html", {"facts": facts}, before=True)
+
+
+_UNKNOWN = gettext_lazy("unknown")
+
+
+def _per_minute(value: float | None, otherwise: Any) -> Any:
+    return otherwise if value is None else _("%(count)s per minute") % {"count": f"{value:,.0f}"}
 
 
 @admin.register(MessageEvent)

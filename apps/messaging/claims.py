@@ -65,6 +65,8 @@ def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | N
     `application_id` is looked up unless the caller knows it.
     """
     application_id = application_id or _application_of(batch_id)
+    if application_id is None:
+        return None
     with transaction.atomic():
         batch = (
             DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
@@ -111,6 +113,9 @@ _COPY = """
     COPY messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
                             status, attempts, title, body, data, created_at) FROM STDIN
 """
+NULL = r"\N"
+_NO_CONTENT = f"{NULL}\t{NULL}\t{NULL}"
+_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def _make_messages(claim: Claim) -> None:
@@ -119,26 +124,30 @@ def _make_messages(claim: Claim) -> None:
     ids = new_range()
     rows = _audience_rows(batch, dispatch)
     source = ContentSource.of_dispatch(dispatch)
-    now = timezone.now()
+    lines = []
+    shared = f"{batch.application_id}\t{dispatch.pk}\t{dispatch.campaign_id or NULL}"
+    state = f"{dispatch.channel_type}\t{MessageStatus.PENDING.value}\t0"
+    now = timezone.now().isoformat()
+    for position, (subscription_id, user_id, token, test_type, *personal) in enumerate(rows):
+        message_id = ids.at(position)
+        content = _personal_content(claim, source, message_id, personal) if dispatch.is_personalised else None
+        own = _copied(content) if content else _NO_CONTENT
+        lines.append(f"{message_id}\t{shared}\t{subscription_id}\t{user_id or NULL}\t{state}\t{own}\t{now}\n")
+        claim.recipients.append(Recipient(message_id, subscription_id, user_id, 0, token, test_type, content))
+    # Lines made here, written at once: a row of Python values at a time costs twice the CPU, and PostgreSQL waits.
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for position, (subscription_id, user_id, token, test_type, *personal) in enumerate(rows):
-            message_id = ids.at(position)
-            content = _personal_content(claim, source, message_id, personal) if dispatch.is_personalised else None
-            copy.write_row(
-                (
-                    *(message_id, batch.application_id, dispatch.pk, dispatch.campaign_id, subscription_id, user_id),
-                    *(dispatch.channel_type, MessageStatus.PENDING.value, 0),
-                    *((content.title, content.body, _jsonb(content.data)) if content else (None, None, None)),
-                    now,
-                )
-            )
-            claim.recipients.append(Recipient(message_id, subscription_id, user_id, 0, token, test_type, content))
+        copy.write("".join(lines))
     made = len(claim.recipients)
     record(_made_counts(dispatch, planned=batch.recipient_count, made=made))
     if unrendered := {message_id for ids_ in claim.unsendable.values() for message_id in ids_}:
         claim.recipients = [r for r in claim.recipients if r.message_id not in unrendered]
     batch.first_id = ids.base
     batch.recipient_count = made
+
+
+def _copied(content: Content) -> str:
+    """A message's own title, body and data as columns of COPY's text format."""
+    return "\t".join(text.translate(_COPY_ESCAPES) for text in (content.title, content.body, _jsonb(content.data)))
 
 
 def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusCount]:

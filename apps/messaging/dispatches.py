@@ -168,7 +168,7 @@ def dispatches_of(*, application_id: UUID, campaign_id: UUID) -> list[Dispatch]:
 
 
 class Progress(NamedTuple):
-    """How far dispatches are: recipients cut so far, those whose batch was never claimed, and open messages by state."""
+    """How far dispatches are: recipients cut so far, those whose batch was never claimed, open messages by state."""
 
     total: int
     unclaimed: int

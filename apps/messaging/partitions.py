@@ -145,7 +145,7 @@ def repair() -> int:
     """Make the partitions of the months ahead and of stray rows, and move those home; returns how many moved.
 
     One transaction that holds both tables for itself: nothing is sent or received for as long as copying the stray
-    rows takes (some 5 s for a million), and nothing at all if the tables are not to be had at once.
+    rows takes (some 10 s for a million), and nothing at all if the tables are not to be had at once.
     """
     moved = 0
     with transaction.atomic(), connection.cursor() as cursor:

@@ -54,7 +54,7 @@ def enqueue_on_commit(batches: Sequence[QueuedBatch]) -> None:
 
 def enqueue(batches: Iterable[QueuedBatch]) -> bool:
     """Hand the batches to workers. False if the broker does not answer: they wait in PostgreSQL for the sweep."""
-    return send_tasks([(SEND_BATCH, [str(batch.id)], batch.queue) for batch in batches])
+    return send_tasks([(SEND_BATCH, [str(b.id), str(b.application_id)], b.queue) for b in batches])
 
 
 def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:

@@ -61,10 +61,13 @@ class Recording:
         self._by_id = {recipient.message_id: recipient for recipient in claim.recipients}
         self._results: list[Result] = []
         self._running: list[Future[None]] = []
+        self._interval_s = settings.BATCH_LEASE_S / 4
+        self._record_at = time.monotonic() + self._interval_s
+        """Recording renews the lease, so it is done by then however few the answers are: a provider may be slow."""
 
     def add(self, result: Result) -> None:
         self._results.append(result)
-        if len(self._results) >= RECORD_SLICE:
+        if len(self._results) >= RECORD_SLICE or time.monotonic() >= self._record_at:
             self._submit()
 
     def may_go_on(self, *, look: bool = False) -> bool:
@@ -72,6 +75,8 @@ class Recording:
         `look` is to ask PostgreSQL."""
         if look:
             self.breaker.look()
+            if time.monotonic() >= self._record_at:
+                self._submit()
         return not self.claim.lost and not self.breaker.is_open
 
     def finish(self) -> None:
@@ -83,6 +88,7 @@ class Recording:
 
     def _submit(self) -> None:
         results, self._results = self._results, []
+        self._record_at = time.monotonic() + self._interval_s
         self._running.append(recorder_thread().submit(self._record_patiently, results))
         while len(self._running) > RECORD_AHEAD:
             self._running.pop(0).result()

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -292,10 +291,10 @@ UNREACHABLE, ANOTHER_PERSONS, NO_CONTENT = "unsubscribed", "logged_out", "render
 STOPPED = "dispatch_stopped"
 
 _REFUSALS = {
-    UNREACHABLE: _Refusal("The subscription has ended.", "RECIPIENT_UNREACHABLE"),
-    ANOTHER_PERSONS: _Refusal("The person has signed out of the device.", "RECIPIENT_UNREACHABLE"),
-    NO_CONTENT: _Refusal("The content still cannot be rendered for this recipient.", "CONTENT_UNUSABLE"),
-    STOPPED: _Refusal("What it was sent by is paused or canceled.", "DISPATCH_STOPPED"),
+    UNREACHABLE: _Refusal("The subscription has ended.", code="RECIPIENT_UNREACHABLE"),
+    ANOTHER_PERSONS: _Refusal("The person has signed out of the device.", code="RECIPIENT_UNREACHABLE"),
+    NO_CONTENT: _Refusal("The content still cannot be rendered for this recipient.", code="CONTENT_UNUSABLE"),
+    STOPPED: _Refusal("What it was sent by is paused or canceled.", code="DISPATCH_STOPPED"),
 }
 
 

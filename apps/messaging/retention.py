@@ -1,4 +1,4 @@
-"""Forgetting what applications no longer keep (`settings.retention_days`, else `RETENTION_DAYS_DEFAULT`; 0 is for ever).
+"""Forgetting what applications no longer keep (`settings.retention_days`, else `RETENTION_DAYS_DEFAULT`; 0: for ever).
 
 A month that nobody needs any more is dropped as a partition, which costs nothing by its size. Partitions are shared, so
 an application that keeps less than the others has its rows deleted: batch by batch, since the messages of a batch and
@@ -29,12 +29,12 @@ from automata_signal.time_limits import limit_lock_waits
 log = logging.getLogger(__name__)
 
 SLICE_MESSAGES = 5_000
-"""Messages deleted in one transaction: some 0.2 s, and nobody waits for it, since nobody else changes rows so old."""
+"""Messages deleted in one transaction: 0.1 s, and nobody waits for it, since nobody else changes rows so old."""
 SLICE_BATCHES = 500
 TASK_MAX_S = 20.0
 """Then the deletion goes on in a new task, and other tasks of the control queue get their turn."""
 DROP_LOCK_WAIT_S = 2.0
-"""Dropping a partition needs its parent for itself; while it waits, everybody waits. If it is not to be had, tomorrow."""
+"""Dropping a partition needs its parent for itself; while it waits, everybody waits. If it is busy, tomorrow."""
 
 
 def kept_since(application: Application, now: datetime) -> datetime | None:

@@ -23,7 +23,7 @@ and finish their batch."""
 
 
 def is_stopping() -> bool:
-    """Whether work is to be given back rather than begun or gone on with. A byte in memory: cheap enough for each message."""
+    """Whether to give work back rather than begin it or go on. A byte in memory: cheap enough for each message."""
     return _shared[0] != 0
 
 

@@ -89,7 +89,8 @@ def fail_canceled(dispatch_id: UUID) -> None:
     )
     for batch_id in waiting.order_by("id").values_list("pk", flat=True):
         if is_stopping():
-            return request_cancel(dispatch_id)
+            request_cancel(dispatch_id)
+            return
         dispatch.run_batch(batch_id)
 
 

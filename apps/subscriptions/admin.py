@@ -21,24 +21,11 @@ from apps.subscriptions.services.subscriptions import token_digest
 from apps.subscriptions.services.users import is_erased
 from apps.subscriptions.status import Setter, SubscriptionStatus
 from apps.subscriptions.validation import normal_token
-from apps.tenants.console import (
-    AddedFilter,
-    ApplicationFilter,
-    Panel,
-    ReadOnlyAdmin,
-    ScopedAdmin,
-    admin_link,
-    as_uuid,
-    badge,
-    grants_of,
-    json_text,
-    link_filter,
-    list_address,
-    rare_filter,
-    row_action,
-    short_id,
-    table_panel,
-)
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.actions import row_action
+from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
+from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, rare_filter
+from apps.tenants.console.panels import Panel, admin_link, badge, json_text, list_address, short_id, table_panel
 from automata_signal.encryption import DecryptionError, keyring
 from automata_signal.errors import SignalError, ValidationFailed
 

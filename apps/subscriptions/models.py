@@ -231,6 +231,7 @@ class SubscriptionEvent(models.Model):
         indexes = (
             models.Index(fields=("subscription", "id"), name="subscription_event_of"),
             models.Index(fields=("application", "id"), name="subscription_event_by_app"),
+            models.Index(fields=("user",), name="subscription_event_of_user", condition=Q(user__isnull=False)),
         )
 
     def __str__(self) -> str:

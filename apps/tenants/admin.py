@@ -32,23 +32,12 @@ from unfold import widgets
 from apps.tenants import services
 from apps.tenants.access import KEY_PREFIXES, key_digest
 from apps.tenants.application_settings import SCHEMA
-from apps.tenants.console import (
-    ApplicationFilter,
-    JSONObjectField,
-    Panel,
-    PlatformAdmin,
-    ReadOnlyAdmin,
-    ScopedAdmin,
-    ScopedHistoryAdmin,
-    admin_link,
-    badge,
-    grants_of,
-    list_address,
-    row_action,
-    table_panel,
-)
-from apps.tenants.console.base import OWN, search_by_name
-from apps.tenants.console.forms import WriteOnlyTextarea
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.actions import row_action
+from apps.tenants.console.base import OWN, PlatformAdmin, ReadOnlyAdmin, ScopedAdmin, ScopedHistoryAdmin, search_by_name
+from apps.tenants.console.forms import JSONObjectField, WriteOnlyTextarea
+from apps.tenants.console.lists import ApplicationFilter
+from apps.tenants.console.panels import Panel, admin_link, badge, list_address, table_panel
 from apps.tenants.models import (
     ApiKey,
     Application,

@@ -211,6 +211,8 @@ BUTTONS = {
     ("subscriptions.AppUser", "erase"): "users:write",
     ("subscriptions.Subscription", "end"): "subscriptions:write",
     ("messaging.Message", "cancel"): "messages:send",
+    ("messaging.Message", "requeue"): "messages:send",
+    ("campaigns.MessageCampaign", "requeue_failed"): "messages:send",
     ("campaigns.MessageCampaign", "launch"): "campaigns:launch",
     ("campaigns.MessageCampaign", "test"): "campaigns:write",
 }

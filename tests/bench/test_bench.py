@@ -1,5 +1,6 @@
 """The command as it is used, in small: real workers, real providers, figures in a file."""
 
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 import redis
 
+from bench.__main__ import PARTS
 from tools.supervisor import ROOT
 from tools.workspace import LOCAL
 
@@ -90,6 +92,11 @@ def test_a_redis_that_is_not_empty_is_not_emptied(tmp_path):
             assert client.get("precious") == b"1"
         finally:
             client.delete("precious")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_can_be_loaded_and_run(part):
+    assert callable(importlib.import_module(f"bench.{part}").run)
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("pipeline", "--database", "production")])

@@ -6,20 +6,24 @@ provider gets well. `FAULTS` has them by name, for the tests (small) and for `./
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from celery import Celery
 
-from tests.faults.ordeal import Ordeal, Strike, bring_forward
+from tests.faults.ordeal import Ordeal, Strike
 from tests.faults.stack import Failed, Provider
+from tests.faults.verify import scheduled_or_final
+from tools.supervisor import Child
 
 # --- Processes ---------------------------------------------------------------------------------------------------
 
@@ -41,14 +45,8 @@ def a_pool_process_is_killed(ordeal: Ordeal) -> None:
     if not children:
         raise Failed("the worker has no pool process")
     for child in children:
-        _signal(int(child), signal.SIGKILL)
+        os.kill(int(child), signal.SIGKILL)
     ordeal.lost_workers(1)
-
-
-def _signal(pid: int, signum: signal.Signals) -> None:
-    import os
-
-    os.kill(pid, signum)
 
 
 def all_workers_are_killed(ordeal: Ordeal) -> None:
@@ -69,6 +67,10 @@ def the_web_is_killed_in_the_middle_of_posts(ordeal: Ordeal) -> None:
         ordeal.singles_go_on(at_least=10, timeout_s=40)
 
 
+def has_ended(child: Child) -> bool:
+    return not child.is_running()
+
+
 def workers_are_restarted_one_after_the_other(ordeal: Ordeal) -> None:
     """A deploy: SIGTERM, wait until it has drained, start the new one, next."""
     stack = ordeal.stack
@@ -77,9 +79,9 @@ def workers_are_restarted_one_after_the_other(ordeal: Ordeal) -> None:
         child = stack.process(name)
         began = time.monotonic()
         child.process.send_signal(signal.SIGTERM)
-        stack.wait_until(lambda child=child: not child.is_running(), 30, f"{name} drains")
+        stack.wait_until(partial(has_ended, child), 30, f"{name} drains")
         slowest = max(slowest, time.monotonic() - began)
-        stack.wait_until(lambda: not stack.restart_pending and stack.find(name) is not None, 10, f"{name} is back")
+        stack.wait_until(partial(stack.find, name), 10, f"{name} is back")
     ordeal.notes["slowest drain"] = f"{slowest:.1f} s"
 
 
@@ -146,11 +148,9 @@ def the_pool_is_exhausted(ordeal: Ordeal, *, for_s: float) -> None:
     """PostgreSQL takes no connection more: what has one goes on, what needs one waits or is refused with 503."""
     stack, held = ordeal.stack, []
     url = stack.supervisor.env["DATABASE_URL"]
-    try:
+    with contextlib.suppress(psycopg.OperationalError):
         while True:
             held.append(psycopg.connect(url, connect_timeout=5))
-    except psycopg.OperationalError:
-        pass
     try:
         # The next connection of each would fail: new ones are asked for by cutting the old.
         with held[0].cursor() as cursor:
@@ -160,11 +160,9 @@ def the_pool_is_exhausted(ordeal: Ordeal, *, for_s: float) -> None:
                 WHERE application_name LIKE 'automata-%' AND application_name <> 'automata-beat'
                 """
             )
-        while time.monotonic() < time.monotonic() + 1:
-            try:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
                 held.append(psycopg.connect(url, connect_timeout=5))
-            except psycopg.OperationalError:
-                break
         ordeal.wait(for_s)
     finally:
         for connection in held:
@@ -246,16 +244,11 @@ def _answers(ordeal: Ordeal, apns: str | dict[str, Any], fcm: str | dict[str, An
     ordeal.stack.fcm.control.behave(fcm, share=share, times=1)
 
 
-def _later(ordeal: Ordeal, *, timeout_s: float = 60.0) -> None:
-    """What failed for now has a time: it is written down, and then that time comes."""
+def _later(ordeal: Ordeal) -> None:
+    """The provider is well again after a second. What failed for now has a time, and then that time comes."""
     stack = ordeal.stack
-    open_ = "SELECT count(*) FROM messaging_message WHERE status = 'pending' AND campaign_id = %s"
-
-    def all_tried() -> bool:
-        unmade = "SELECT count(*) FROM messaging_dispatchbatch WHERE first_id IS NULL"
-        return stack.value(open_, ordeal.campaign_id) == 0 and stack.value(unmade) == 0
-
-    stack.wait_until(all_tried, timeout_s, "every message was tried")
+    ordeal.wait(1.0)
+    _each(ordeal, lambda p: p.control.clear_behaviours())
     waits = stack.rows(
         """
         SELECT count(*) AS n, extract(epoch FROM min(retry_at) - now())::float AS first,
@@ -265,7 +258,8 @@ def _later(ordeal: Ordeal, *, timeout_s: float = 60.0) -> None:
     )[0]
     if waits["n"]:
         ordeal.notes["to be tried again"] = f"{waits['n']}, in {waits['first']:.0f} to {waits['last']:.0f} s"
-    bring_forward(stack)
+    scheduled_or_final(stack)
+    ordeal.hours_pass = True
 
 
 def providers_answer_503(ordeal: Ordeal) -> None:
@@ -290,7 +284,7 @@ def providers_answer_429(ordeal: Ordeal) -> None:
 def providers_do_not_answer_in_time(ordeal: Ordeal) -> None:
     """Some requests are never answered, and half of those were taken all the same."""
     _answers(ordeal, "hang", "hang-accepted", share=0.05)
-    ordeal.duplicates_max += ordeal.stack.size.recipients
+    ordeal.duplicates_max += int(ordeal.stack.size.recipients * 0.05)
     _later(ordeal)
 
 
@@ -300,8 +294,7 @@ def connections_are_reset_in_mid_stream(ordeal: Ordeal) -> None:
     for _ in range(3):
         _each(ordeal, lambda p: p.control.disconnect())
         ordeal.wait(0.3)
-    # An answer that was on its way when the connection went is taken, and we cannot know.
-    ordeal.duplicates_max += ordeal.stack.size.recipients
+    ordeal.connections_are_cut(4)
     _later(ordeal)
 
 
@@ -314,8 +307,18 @@ def answers_come_out_of_order(ordeal: Ordeal) -> None:
     _each(ordeal, lambda p: p.control.settings(answer_order="reversed"))
 
 
+def answers_take_long(ordeal: Ordeal, *, for_s: float) -> None:
+    """Just below the time-out: a batch takes longer than its lease, and no other worker takes it meanwhile."""
+    timeout_ms = int(float(ordeal.stack.size.settings["PROVIDER_TIMEOUT_S"]) * 1_000)
+    _each(ordeal, lambda p: p.control.settings(latency_ms=int(timeout_ms * 0.75), jitter_ms=0))
+    ordeal.wait(for_s)
+    _each(ordeal, lambda p: p.control.settings(latency_ms=ordeal.stack.size.latency_ms))
+
+
 def providers_are_down(ordeal: Ordeal, *, how: str, for_s: float) -> None:
     _each(ordeal, lambda p: p.control.settings(down=how))
+    if how != "unavailable":
+        ordeal.connections_are_cut(2)
     ordeal.wait(for_s)
     _each(ordeal, lambda p: p.control.settings(down=""))
     _later(ordeal)
@@ -325,7 +328,7 @@ def the_provider_is_killed(ordeal: Ordeal, *, for_s: float) -> None:
     stack = ordeal.stack
     for provider in stack.providers:
         stack.stop_provider(provider)
-    ordeal.duplicates_max += stack.size.recipients  # what it had taken but not answered is not known to us
+    ordeal.connections_are_cut()
     ordeal.wait(for_s)
     for provider in stack.providers:
         stack.start_provider(provider)
@@ -339,7 +342,7 @@ def the_provider_shows_a_wrong_certificate(ordeal: Ordeal, *, for_s: float) -> N
     stranger = stack.folder / "other-ca"
     stranger.mkdir(mode=0o700, exist_ok=True)
     stack.stop_provider(stack.apns)
-    ordeal.duplicates_max += stack.size.recipients
+    ordeal.connections_are_cut()
     stack.start_provider(stack.apns, ca_dir=stranger)
     ordeal.wait(for_s)
     told = stack.apns.control.stats()["requests"]
@@ -362,26 +365,42 @@ def the_token_endpoint_is_down(ordeal: Ordeal, *, for_s: float) -> None:
     _later(ordeal)
 
 
+def the_credential_is_refused(ordeal: Ordeal, *, reason: str, for_s: float) -> None:
+    """Revoked or expired, until somebody at the provider's end puts it right: the breaker holds what has not left."""
+    control = ordeal.stack.apns.control
+    ordeal.failed_reasons.add(reason)
+    control.behave(reason, share=1.0)
+    ordeal.wait(for_s)
+    refused = control.stats()["reasons"].get(reason, 0)
+    control.clear_behaviours()
+    _later(ordeal)
+    ordeal.notes["refused"] = str(refused)
+    ended = ordeal.stack.value("SELECT count(*) FROM subscriptions_subscription WHERE subscription_status < 1")
+    if ended:
+        raise Failed(f"{ended} subscriptions were ended for a fault of our credential")
+    if refused > ordeal.stack.size.recipients // 4:
+        raise Failed(f"{refused} messages were refused before the breaker opened")
+
+
 # --- Time --------------------------------------------------------------------------------------------------------
 
 
 def two_beats_run(ordeal: Ordeal) -> None:
     ordeal.stack.keep(ordeal.stack.beat("beat2"))
-    ordeal.wait(3.0)
+    ordeal.wait(4.0)
+    ordeal.stack.give_up("beat2")
 
 
 def every_task_comes_twice_and_an_hour_late(ordeal: Ordeal) -> None:
     """All batches of the campaign, open and done, are handed to workers again and again."""
     stack = ordeal.stack
-    ids = [row["id"] for row in stack.rows("SELECT id::text FROM messaging_dispatchbatch ORDER BY id")]
+    rows = stack.rows("SELECT id::text, application_id::text AS owner FROM messaging_dispatchbatch ORDER BY id")
     for _ in range(2):
-        send_tasks(ordeal, "messaging.send_batch", [[i] for i in ids], "push.low")
+        send_tasks(ordeal, "messaging.send_batch", [[row["id"], row["owner"]] for row in rows], "push.low")
         send_tasks(ordeal, "campaigns.fan_out", [[ordeal.campaign_id]], "control")
 
 
 def send_tasks(ordeal: Ordeal, task: str, arguments: list[list[str]], queue: str) -> None:
-    from celery import Celery
-
     app = Celery(broker=ordeal.stack.supervisor.env["REDIS_URL"])
     app.conf.task_ignore_result = True
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
@@ -411,12 +430,63 @@ def the_clock_jumps(ordeal: Ordeal, *, hours: float) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault by name. `quick` says whether it is part of the test run."""
+    """A fault by name, as the tests strike and as the bench does; `for_s` is how long it lasts, where it lasts."""
 
-    strike: Strike
-    title: str
-    timeout_s: float = 90.0
+    strike: Callable[..., None]
+    quick_s: float | None = None
+    full_s: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def quick(self) -> Strike:
+        return self._with(self.quick_s)
+
+    def full(self) -> Strike:
+        return self._with(self.full_s)
+
+    def _with(self, for_s: float | None) -> Strike:
+        lasting = {} if for_s is None else {"for_s": for_s}
+        return partial(self.strike, **self.options, **lasting)
 
 
-def _seconds(function: Callable[..., None], quick: float, full: float) -> Callable[[bool], Strike]:
-    return lambda is_quick: partial(function, for_s=quick if is_quick else full)
+FAULTS: dict[str, Fault] = {
+    "nothing": Fault(nothing),
+    "worker killed": Fault(a_worker_is_killed),
+    "pool process killed": Fault(a_pool_process_is_killed),
+    "all workers killed": Fault(all_workers_are_killed),
+    "beat killed": Fault(beat_is_killed),
+    "web killed": Fault(the_web_is_killed_in_the_middle_of_posts),
+    "rolling restart": Fault(workers_are_restarted_one_after_the_other),
+    "Redis restarted": Fault(redis_is_restarted),
+    "Redis emptied": Fault(redis_is_emptied),
+    "Redis gone": Fault(redis_is_gone, 8, 60),
+    "Redis full": Fault(redis_is_full, 3, 10),
+    "PostgreSQL restarted": Fault(postgres_is_restarted),
+    "PostgreSQL gone": Fault(postgres_is_gone, 8, 40),
+    "connections cut": Fault(connections_are_cut),
+    "pool exhausted": Fault(the_pool_is_exhausted, 2, 10),
+    "deadlocks injected": Fault(deadlocks_are_injected),
+    "real deadlocks": Fault(a_deadlock_happens),
+    "serialisation failures": Fault(serialisation_failures_are_injected),
+    "disk full": Fault(the_disk_is_full),
+    "503": Fault(providers_answer_503),
+    "503, Retry-After": Fault(providers_answer_503_with_retry_after),
+    "429": Fault(providers_answer_429),
+    "time-outs": Fault(providers_do_not_answer_in_time),
+    "resets": Fault(connections_are_reset_in_mid_stream),
+    "GOAWAY, previous": Fault(providers_say_goaway, options={"last_stream": "previous"}),
+    "GOAWAY, zero": Fault(providers_say_goaway, options={"last_stream": "zero"}),
+    "out of order": Fault(answers_come_out_of_order),
+    "slow answers": Fault(answers_take_long, 12, 60),
+    "provider unavailable": Fault(providers_are_down, 3, 20, {"how": "unavailable"}),
+    "provider refuses": Fault(providers_are_down, 3, 20, {"how": "refuse"}),
+    "provider silent": Fault(providers_are_down, 3, 20, {"how": "hang"}),
+    "provider killed": Fault(the_provider_is_killed, 3, 20),
+    "wrong certificate": Fault(the_provider_shows_a_wrong_certificate, 3, 20),
+    "token endpoint down": Fault(the_token_endpoint_is_down, 3, 20),
+    "credential revoked": Fault(the_credential_is_refused, 2, 10, {"reason": "InvalidProviderToken"}),
+    "credential expired": Fault(the_credential_is_refused, 2, 10, {"reason": "ExpiredProviderToken"}),
+    "two beats": Fault(two_beats_run),
+    "tasks twice and late": Fault(every_task_comes_twice_and_an_hour_late),
+    "clock forward": Fault(the_clock_jumps, options={"hours": 1}),
+    "clock back": Fault(the_clock_jumps, options={"hours": -1}),
+}

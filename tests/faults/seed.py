@@ -43,4 +43,4 @@ def seed(order: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(seed(json.load(sys.stdin))))
+    sys.stdout.write(json.dumps(seed(json.load(sys.stdin))) + "\n")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +52,12 @@ class Size:
     """Processes that send in bulk; one for single messages and one for control come on top."""
     high_concurrency: int = 1
 
+    @property
+    def streams_in_flight(self) -> int:
+        """Requests that can be on the wire at a moment, all workers together."""
+        connections = int(self.settings["PROVIDER_CONNECTIONS"])
+        return (self.workers + self.high_concurrency) * connections * int(self.settings["PROVIDER_STREAMS"])
+
 
 QUICK = Size(
     recipients=3_000,
@@ -62,13 +69,15 @@ QUICK = Size(
         "PROVIDER_CONNECTIONS": "1",
         "PROVIDER_STREAMS": "50",
         "PROVIDER_TIMEOUT_S": "2",
+        "BREAKER_COOLDOWN_S": "3",
     },
 )
 FULL = Size(
     recipients=50_000,
     singles_per_s=12,
     latency_ms=100,
-    settings={"BATCH_SIZE": "1000", "BATCH_LEASE_S": "20", "PROVIDER_TIMEOUT_S": "5", "PROVIDER_CONNECTIONS": "2"},
+    settings={"BATCH_SIZE": "1000", "BATCH_LEASE_S": "20", "PROVIDER_TIMEOUT_S": "5"}
+    | {"PROVIDER_CONNECTIONS": "2", "PROVIDER_STREAMS": "100", "BREAKER_COOLDOWN_S": "5"},
     high_concurrency=2,
 )
 
@@ -185,7 +194,9 @@ class Stack:
     def providers(self) -> tuple[Provider, Provider]:
         return self.apns, self.fcm
 
-    def start_provider(self, provider: Provider, *, ca_dir: Path | None = None, arguments: tuple[str, ...] = ()) -> None:
+    def start_provider(
+        self, provider: Provider, *, ca_dir: Path | None = None, arguments: tuple[str, ...] = ()
+    ) -> None:
         """Start its process, with another authority's certificate if told, and tell it what it knew."""
         provider.child = self.supervisor.start(provider.spec(ca_dir or provider.ca_dir, *arguments))
         self.wait_until(lambda: accepts(provider.ports["control"]), 20, f"{provider.name} listens")
@@ -239,7 +250,17 @@ class Stack:
         self.keep(self.beat())
 
     def _web(self) -> ProcessSpec:
-        granian = ("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.web_port), "--no-ws")
+        granian = (
+            "-m",
+            "granian",
+            "--interface",
+            "wsgi",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.web_port),
+            "--no-ws",
+        )
         pool = ("--workers", "1", "--blocking-threads", str(WEB_THREADS), "--respawn-failed-workers")
         return ProcessSpec(
             "web",
@@ -289,7 +310,7 @@ class Stack:
                 self.supervisor.start(self._kept[name])
 
     def find(self, name: str) -> Child | None:
-        return next((child for child in self.supervisor.children if child.spec.name == name), None)
+        return next((c for c in self.supervisor.children if c.spec.name == name and c.is_running()), None)
 
     def process(self, name: str) -> Child:
         child = self.find(name)
@@ -307,14 +328,23 @@ class Stack:
         child.process.wait()
         self.keep_up()
 
-    def wait_until(self, condition: Callable[[], T], timeout_s: float, what: str) -> T:
-        return wait_until(condition, timeout_s=timeout_s, what=what, meanwhile=self.keep_up)
+    def wait_until(
+        self, condition: Callable[[], T], timeout_s: float, what: str, meanwhile: Callable[[], None] | None = None
+    ) -> T:
+        """`Failed` after `timeout_s`. What ends is started again meanwhile."""
+
+        def tick() -> None:
+            self.keep_up()
+            if meanwhile is not None:
+                meanwhile()
+
+        return wait_until(condition, timeout_s=timeout_s, what=what, meanwhile=tick)
 
     def wait_ready(self) -> None:
         self.wait_until(lambda: not self.restart_pending, 10, "everything is started again")
         self.wait_until(lambda: answers(f"http://127.0.0.1:{self.web_port}/readyz"), 60, "the web is ready")
         for name in (*self.senders, "control"):
-            self.wait_until(lambda name=name: self._consumes(name), 60, f"{name} is ready")
+            self.wait_until(partial(self._consumes, name), 60, f"{name} is ready")
 
     def _consumes(self, name: str) -> bool:
         """Its log says so, after whatever it said before it was started last."""

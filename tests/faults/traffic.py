@@ -52,7 +52,7 @@ class Api:
             raise
         if response.status >= 300:
             raise Refused(response.status, text[:300])
-        return json.loads(text)["data"], response.headers
+        return json.loads(text)["data"], {name.lower(): value for name, value in response.headers.items()}
 
     def close(self) -> None:
         if self._connection is not None:
@@ -171,6 +171,7 @@ def repeat_some(stack: Stack, singles: Singles, *, count: int = 10) -> None:
     step = max(1, len(singles.accepted) // count)
     for accepted in singles.accepted[::step]:
         data, headers = api.request("POST", "messages", accepted.body, {"Idempotency-Key": accepted.key})
-        if headers.get("Idempotency-Replayed") != "true" or [m["id"] for m in data["messages"]] != accepted.message_ids:
+        is_replayed = headers.get("idempotency-replayed") == "true"
+        if not is_replayed or [m["id"] for m in data["messages"]] != accepted.message_ids:
             raise Failed(f"the request with key {accepted.key} was done again")
     api.close()

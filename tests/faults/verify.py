@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from tests.faults.stack import Failed, Stack
@@ -53,7 +54,7 @@ def in_flight(stack: Stack, workers: int) -> int:
 
 
 def scheduled_or_final(stack: Stack) -> None:
-    """Every message is final, or has a time and a waiting batch that will take it up. Raises `Failed`."""
+    """Every message is final, is held under a lease, or has a time and a waiting batch. Raises `Failed`."""
     stranded = stack.rows(
         """
         SELECT m.status, b.state, count(*) AS n FROM messaging_message m
@@ -62,6 +63,7 @@ def scheduled_or_final(stack: Stack) -> None:
             ORDER BY b.first_id DESC LIMIT 1
         ) b ON true
         WHERE m.application_id = %s AND m.status IN ('pending', 'errored')
+          AND NOT coalesce(b.state = 'claimed' AND b.lease_until IS NOT NULL, false)
           AND NOT (coalesce(b.state, '') = 'waiting' AND (m.status = 'pending' OR m.retry_at >= b.due_at))
         GROUP BY 1, 2
         """,
@@ -190,7 +192,7 @@ def _events_are_legal(stack: Stack, messages: dict[str, dict[str, Any]], began_a
             ways[row["message_id"]].append(row["event_type"])
             attempts[row["message_id"]] += row["event_type"] in ("successful", "errored")
     for key, way in ways.items():
-        for before, after in zip(way, way[1:], strict=False):
+        for before, after in pairwise(way):
             if after not in STEPS[before]:
                 raise Failed(f"{key} went {' → '.join(way)}")
         if way[-1] != messages[key]["status"]:

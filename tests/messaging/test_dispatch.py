@@ -361,3 +361,15 @@ def test_unreceived_messages_time_out_where_the_application_wants_it(application
     assert sweeps.expire_unreceived() == 2
     assert {(m.status, m.error_reason) for m in Message.objects.all()} == {("failed", "receipt_timeout")}
     assert sweeps.expire_unreceived() == 0
+
+
+def test_whatever_a_person_is_called_is_stored_as_it_is(application, apns):
+    name = "tab\there, line\nthere, \\N \\. back\\slash \r end"
+    user = make_user(application, "u", name=name)
+    make_subscription(application, token="aa" * 32, user=user)
+    _, batch_ids = sliced(application, title="{{ name }}", data={"n": "{{ name }}"}, is_personalised=True)
+    run_all(batch_ids)
+    message = Message.objects.get()
+    assert (message.title, message.data) == (name, {"n": name})
+    (entry,) = apns.entries()
+    assert json.loads(entry["body"])["aps"]["alert"]["title"] == name

@@ -8,7 +8,10 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
+from django.core.exceptions import BadRequest, FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.db.models import ForeignKey, Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -69,8 +72,28 @@ class FastAdmin(_Admin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ScopedChangeList]:
         return ScopedChangeList
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Django's, but no "database error" for look-ups that cannot be: the second time they are a 400."""
+        try:
+            return super().get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            if ERROR_FLAG in request.GET:
+                raise BadRequest("These filters cannot be read.") from None
+            raise
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        """The bulk action that was chosen; 400 for a row that cannot be one."""
+        for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.model._meta.pk.to_python(key)
+            except ValidationError:
+                raise BadRequest("There is no such row.") from None
+        return super().response_action(request, queryset, *args, **kwargs)
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Only what a filter of the list offers: every other column may lack an index, or be nobody's to probe."""
+        if "\0" in value:
+            return False  # PostgreSQL has no such text
         offered = {getattr(item, "parameter_name", item) for item in self.list_filter}
         if lookup in offered:
             return True
@@ -95,15 +118,18 @@ class FastAdmin(_Admin):
         return queryset
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """From the address; what is no id is left out, since a widget would ask the database for it."""
+        """From the address, but no date and, for a relation, only an id: what a widget cannot show, it raises."""
         given = super().get_changeform_initial_data(request)
-        return {name: value for name, value in given.items() if not self._is_relation(name) or as_uuid(value)}
+        return {name: value for name, value in given.items() if self._can_be_shown(name, value)}
 
-    def _is_relation(self, name: str) -> bool:
+    def _can_be_shown(self, name: str, value: Any) -> bool:
         try:
-            return bool(self.model._meta.get_field(name).is_relation)
+            field = self.model._meta.get_field(name)
         except FieldDoesNotExist:
+            return True
+        if isinstance(field, models.DateField | models.TimeField):
             return False
+        return not field.is_relation or as_uuid(value) is not None
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if isinstance(db_field, models.JSONField):

@@ -1,14 +1,55 @@
-"""The frame around the pages: the sidebar by area, the environment's name, the switch of language. For `UNFOLD`."""
+"""The frame around the pages: the site itself; for `UNFOLD` the sidebar by area, the environment's name and the
+switch of language."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest
-from django.urls import reverse
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import InvalidPage
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.urls import URLPattern, URLResolver, reverse
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.contrib.admin import AdminSite as _Site
+else:
+    from unfold.sites import UnfoldAdminSite as _Site
+
+
+class OfferedAutocomplete(AutocompleteJsonView):
+    """Choices of the fields that a form of the console offers by autocomplete; Django's would take any field's name."""
+
+    def process_request(self, request: HttpRequest) -> Any:
+        label = (request.GET.get("app_label", ""), request.GET.get("model_name", ""))
+        field_name = request.GET.get("field_name", "")
+        assert self.admin_site is not None
+        for model, model_admin in self.admin_site._registry.items():
+            names = (model._meta.app_label, model._meta.model_name)
+            if names == label and field_name in model_admin.get_autocomplete_fields(request):
+                return super().process_request(request)
+        raise PermissionDenied
+
+
+class ConsoleSite(_Site):
+    """unfold's site, where an address that somebody made up is a 4xx."""
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """Without the redirects to a row's own page elsewhere (`r/…`): no row has one."""
+        return [entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site"]
+
+    def autocomplete_view(self, request: HttpRequest) -> Any:
+        return OfferedAutocomplete.as_view(admin_site=self)(request)
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        """The quick search for an area by its name. 404 for a page that there is not."""
+        try:
+            return super().search(request, extra_context)  # type: ignore[misc, no-any-return]
+        except InvalidPage:
+            raise Http404 from None
 
 
 class _Item(NamedTuple):

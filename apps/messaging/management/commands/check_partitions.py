@@ -1,4 +1,4 @@
-"""`manage.py check_partitions`: whether every message lies in the partition of its month, and the next month has one."""
+"""`manage.py check_partitions`: whether every message lies in its month's partition, and the next month has one."""
 
 from __future__ import annotations
 

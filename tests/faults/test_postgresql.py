@@ -1,0 +1,24 @@
+"""While PostgreSQL is away the API says 503, and results that are known are held, not lost."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_results_are_held_over_an_immediate_restart(survives):
+    report = survives("PostgreSQL restarted")
+    assert report.figures.twice == 0
+    assert set(report.refusals) <= {"503"}
+
+
+def test_cut_connections_are_opened_again(survives):
+    assert survives("connections cut").figures.twice == 0
+
+
+def test_a_server_without_free_connections_is_waited_for(survives):
+    assert survives("pool exhausted").figures.twice == 0
+
+
+@pytest.mark.parametrize("fault", ["deadlocks injected", "serialisation failures", "disk full"])
+def test_refused_transactions_are_tried_again(survives, fault):
+    assert survives(fault).figures.twice == 0

@@ -1,0 +1,15 @@
+"""Tasks may come twice, late, and from two schedulers; the clock may jump."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.mark.parametrize("fault", ["two beats", "tasks twice and late"])
+def test_a_task_too_many_does_nothing(survives, fault):
+    assert survives(fault).figures.twice == 0
+
+
+@pytest.mark.parametrize("fault", ["clock forward", "clock back"])
+def test_a_clock_that_jumps_loses_nothing(survives, fault):
+    survives(fault)
