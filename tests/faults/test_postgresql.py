@@ -19,6 +19,6 @@ def test_a_server_without_free_connections_is_waited_for(survives):
     assert survives("pool exhausted").figures.twice == 0
 
 
-@pytest.mark.parametrize("fault", ["deadlocks injected", "serialisation failures", "disk full"])
+@pytest.mark.parametrize("fault", ["deadlocks injected", "disk full"])
 def test_refused_transactions_are_tried_again(survives, fault):
     assert survives(fault).figures.twice == 0
