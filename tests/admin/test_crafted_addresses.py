@@ -9,12 +9,12 @@ from apps.tenants.models import Role
 from tests.admin.pages import address, list_of, page_of, registered, text_of
 
 ODD = {
-    "q": ("%00", "%F0%9F%98%80", "%FF", "%27--", "99999999999999999999"),
-    "p": ("x", "%00", "-1", "0", "99999999999999999999"),
-    "o": ("x", "%00", "1.-2.99", "--1", "99999999999999999999"),
-    "e": ("1", "%00"),
-    "_popup": ("", "%00", "1&_to_field=id"),
-    "_to_field": ("x", "%00", "pk", "application__name"),
+    "q": ("%00", "%FF", "%27--"),
+    "p": ("x", "-1", "99999999999999999999"),
+    "o": ("x", "1.-2.99", "99999999999999999999"),
+    "e": ("1",),
+    "_popup": ("%00", "1&_to_field=id"),
+    "_to_field": ("x", "application__name"),
     "_facets": ("%00",),
     "_changelist_filters": ("%00", "p%3Dx%26a"),
     "all": ("%00",),
@@ -44,7 +44,7 @@ def get(client, place: str):
     return client.get(place, follow=True)
 
 
-def test_no_list_fails_for_an_odd_parameter(world, platform_rows, client):
+def test_no_list_fails_for_an_odd_parameter(world, platform_rows, root):
     failed = []
     for label, model_admin in registered().items():
         filters = [getattr(item, "parameter_name", f"{item}__exact") for item in model_admin.list_filter]
@@ -52,16 +52,16 @@ def test_no_list_fails_for_an_odd_parameter(world, platform_rows, client):
             f"{item}__{last}" for item in model_admin.list_filter if isinstance(item, str) for last in ("in", "zz")
         ]
         for query in queries(*ODD, *filters, *nested):
-            answer = get(client, list_of(label, query))
+            answer = get(root, list_of(label, query))
             if not fine(answer) or "Database error" in text_of(answer):
                 failed.append((label, query, answer.status_code))
     assert failed == []
 
 
-def test_no_form_fails_for_an_odd_parameter(world, platform_rows, client):
+def test_no_form_fails_for_an_odd_parameter(world, platform_rows, root):
     failed = []
     for row in [*world.rows.values(), *platform_rows.values()]:
-        if client.get(list_of(row._meta.label)).status_code == 403:
+        if root.get(list_of(row._meta.label)).status_code == 403:
             continue
         add = address(row._meta.label, "add")
         fields = [field.name for field in row._meta.fields if field.editable]
@@ -70,7 +70,7 @@ def test_no_form_fails_for_an_odd_parameter(world, platform_rows, client):
         places += [page_of(row, "history") + q for q in queries("p", "page")]
         places += [add + q for q in queries("_popup", "_to_field", *fields)]
         places += [f"{add}?{name}=2026-01-01" for name in fields]
-        failed += [place for place in places if not fine(get(client, place))]
+        failed += [place for place in places if not fine(get(root, place))]
     assert failed == []
 
 

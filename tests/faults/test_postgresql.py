@@ -15,10 +15,12 @@ def test_cut_connections_are_opened_again(survives):
     assert survives("connections cut").figures.twice == 0
 
 
+@pytest.mark.thorough
 def test_a_server_without_free_connections_is_waited_for(survives):
     assert survives("pool exhausted").figures.twice == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", ["deadlocks injected", "disk full"])
 def test_refused_transactions_are_tried_again(survives, fault):
     assert survives(fault).figures.twice == 0

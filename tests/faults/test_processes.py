@@ -9,6 +9,7 @@ def test_a_killed_worker_loses_nobody(survives):
     assert survives("worker killed").restarted == ["push0"]
 
 
+@pytest.mark.thorough
 def test_a_killed_pool_process_loses_nobody_though_its_parent_lives(survives):
     assert survives("pool process killed").restarted == []
 
@@ -17,6 +18,7 @@ def test_all_workers_may_be_killed_at_once(survives):
     survives("all workers killed")
 
 
+@pytest.mark.thorough
 def test_a_killed_beat_delays_and_loses_nothing(survives):
     survives("beat killed")
 

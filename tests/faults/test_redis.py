@@ -5,6 +5,7 @@ import pytest
 pytestmark = pytest.mark.timeout(240)
 
 
+@pytest.mark.thorough
 def test_a_restarted_redis_costs_time_and_nothing_else(survives):
     assert survives("Redis restarted").figures.twice == 0
 
@@ -18,5 +19,6 @@ def test_the_api_accepts_at_once_while_redis_is_gone(survives):
     assert int(survives("Redis gone").notes["accepted meanwhile"]) >= 10
 
 
+@pytest.mark.thorough
 def test_a_full_redis_refuses_tasks_and_loses_no_message(survives):
     assert survives("Redis full").figures.twice == 0
