@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.conf import settings
@@ -20,10 +21,8 @@ T = TypeVar("T")
 
 def test_database_url() -> str:
     """The address of the database that the tests run on, for other processes."""
-    db = connection.settings_dict
-    host = str(db["HOST"]).replace("/", "%2F")
-    user = f"{db['USER']}{':' + db['PASSWORD'] if db['PASSWORD'] else ''}@" if db["USER"] else ""
-    return f"postgresql://{user}{host}:{db['PORT'] or 5432}/{db['NAME']}"
+    server = urlsplit(os.environ["DATABASE_URL"])
+    return urlunsplit(server._replace(path=f"/{connection.settings_dict['NAME']}"))
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0) -> T:

@@ -85,8 +85,10 @@ def django_db_setup(django_db_setup):
 
 
 @pytest.fixture(autouse=True)
-def _no_breaker_history():
+def _no_counts_of_other_tests():
+    """Rates and breakers count in Redis, which no test's end rolls back."""
     from apps.messaging.breaker import _counters
 
-    for key in _counters().scan_iter("automata:breaker:*"):
-        _counters().delete(key)
+    for pattern in ("automata:breaker:*", "automata:rate:*"):
+        for key in _counters().scan_iter(pattern):
+            _counters().delete(key)

@@ -91,5 +91,5 @@ def access_token(fcm_wire: Wire, fcm_account: FcmAccount) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_breaker_history() -> None:
+def _no_counts_of_other_tests() -> None:
     """In place of the one in tests/providers.py: nothing here needs Redis."""
