@@ -7,7 +7,6 @@ start with a missing secret, with DEBUG, or with a provider address that is not 
 from __future__ import annotations
 
 import base64
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -402,5 +401,3 @@ UNFOLD = {
 # --- Logs --------------------------------------------------------------------------------------------------------
 
 LOGGING = logging_config(level=env.str("LOG_LEVEL", "INFO"), as_json=env.bool("LOG_JSON", IS_PRODUCTION))
-
-TESTING = "pytest" in sys.modules

@@ -141,7 +141,7 @@ def place_of(file_name: str, function: str) -> str:
     """Which part of the program a function of a profile belongs to."""
     if file_name == "~":
         library = next(
-            (name for name in ("pycurl", "psycopg", "orjson", "AESGCM") if name.lower() in function.lower()), ""
+            (name for name in ("_ssl", "psycopg", "orjson", "AESGCM") if name.lower() in function.lower()), ""
         )
         return f"{library} (C)" if library else f"built-in {function.strip('<>')}"
     path = Path(file_name)

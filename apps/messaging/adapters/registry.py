@@ -13,7 +13,6 @@ __all__ = [
     "adapter_for",
     "adapter_named",
     "adapters_of",
-    "channel_of",
     "endpoint_for",
     "subscription_types_of",
 ]
@@ -28,11 +27,6 @@ ADAPTERS: dict[str, tuple[str, Adapter]] = {
 def adapter_for(subscription_type: str) -> Adapter:
     """The adapter that reaches subscriptions of this type. Raises KeyError for a type that none reaches."""
     return ADAPTERS[subscription_type][1]
-
-
-def channel_of(subscription_type: str) -> str:
-    """The channel of a subscription type. Raises KeyError for a type that no adapter reaches."""
-    return ADAPTERS[subscription_type][0]
 
 
 def adapters_of(channel: str) -> list[Adapter]:
