@@ -6,7 +6,9 @@ import signal
 import time
 from collections import Counter
 
+import psycopg
 import pytest
+import redis
 from django.db import connection
 
 from apps.campaigns import services as campaigns
@@ -14,6 +16,7 @@ from apps.messaging import dispatch, requeue, stopping, sweeps
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.models import DispatchBatch, Message
 from apps.messaging.queues import QueuedBatch, enqueue
+from tests import fleet as fleets
 from tests.factories import make_dispatch, make_subscriptions
 from tests.fleet import ROOT, wait_until
 
@@ -175,3 +178,18 @@ def test_the_default_deployment_has_at_most_50_connections():
         elif name == "beat":
             total += 1
     assert total == 22
+
+
+def test_beat_stops_when_it_is_told_to_in_the_middle_of_a_query(fleet, settings):
+    """Celery's own handler would save the schedule over the connection that the query holds, and wait for ever."""
+    broker = redis.Redis.from_url(settings.REDIS_URL)
+    beat = fleet.start_beat()
+    wait_until(lambda: broker.llen("control"))  # it ticks
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(fleets.test_database_url()) as other, connection.cursor() as cursor:
+        other.execute("LOCK TABLE django_celery_beat_periodictasks")
+        wait_until(lambda: cursor.execute(waits).fetchone()[0])
+        beat.terminate()
+        time.sleep(0.5)  # the handler has run: nothing outside tells when
+        assert beat.poll() is None
+    assert beat.wait(timeout=15) == 0

@@ -22,10 +22,12 @@ def is_running(pid: int) -> bool:
     """Whether a process lives; one that has ended and was not waited for does not."""
     try:
         os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:  # it ended just now, or there is no /proc
+        return sys.platform != "linux"
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
