@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import UUID
 
 from uuid_utils.compat import uuid7 as new_id
 
-__all__ = ["SLICE_MAX", "IdRange", "event_id", "first_id_at", "new_id", "new_range"]
+__all__ = ["PREFIX_LENGTH", "SLICE_MAX", "IdRange", "event_id", "first_id_at", "new_id", "new_range"]
 
 SLICE_MAX = 1 << 16
 """Ids in one range, at most."""
 
+PREFIX_LENGTH = 30
+"""Characters of an id's text that all ids of its range share, and no other ids."""
 _VERSION = 7 << 76
 _VARIANT = 2 << 62
 
@@ -46,10 +49,15 @@ class IdRange(NamedTuple):
         """The greatest id that can be in the range, its events included."""
         return UUID(int=self.base.int + (SLICE_MAX << 8) - 1)
 
+    def texts(self) -> Iterator[str]:
+        """The ids from the first on, as text."""
+        prefix = self.prefix
+        return (f"{prefix}{position:04x}00" for position in range(SLICE_MAX))
+
     @property
-    def sql_prefix(self) -> str:
-        """The first 30 characters of every id here; four hex digits of position and `00` follow."""
-        return str(self.base)[:30]
+    def prefix(self) -> str:
+        """The first `PREFIX_LENGTH` characters of every id here; four hex digits of position and `00` follow."""
+        return str(self.base)[:PREFIX_LENGTH]
 
 
 def new_range(*, unix_ms: int | None = None) -> IdRange:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from uuid import UUID
 
 from apps.messaging.adapters.base import Content, Delivery, Endpoint, Outcome
 from apps.messaging.adapters.http2 import Http2Client, Request
@@ -34,11 +34,15 @@ def raw(options: argparse.Namespace, endpoint: Endpoint) -> Iterator[bool]:
         streams=endpoint.streams,
         timeout_s=endpoint.timeout_s,
     )
-    path = f"/3/device/{ADDRESSES['apns']}" if options.provider == "apns" else "/v1/projects/bench/messages:send"
+    path = (
+        b"/3/device/" + ADDRESSES["apns"].encode()
+        if options.provider == "apns"
+        else b"/v1/projects/bench/messages:send"
+    )
     headers = [b"authorization: bearer " + b"x" * 180, b"apns-topic: com.example.bench", b"apns-priority: 5"]
     body = b'{"aps":{"alert":{"title":"The sale begins","body":"' + b"x" * 160 + b'"}}}'
     try:
-        requests = (Request(None, endpoint.url + path, headers, body) for _ in range(options.messages))
+        requests = (Request(None, endpoint.url, path, headers, body) for _ in range(options.messages))
         for answer in client.exchange(requests):
             yield answer.status == 200
     finally:
@@ -53,13 +57,13 @@ def sender(options: argparse.Namespace, endpoint: Endpoint) -> Iterator[bool]:
         for start in range(0, options.messages, SLICE):
             ids = new_range()
             count = min(SLICE, options.messages - start)
-            for result in sending.send(_deliveries([ids.at(n) for n in range(count)], stored), expires_at=None):
+            for result in sending.send(_deliveries(islice(ids.texts(), count), stored)):
                 yield result.outcome is Outcome.ACCEPTED
     finally:
         sending.close()
 
 
-def _deliveries(ids: list[UUID], stored: bytes) -> Iterator[Delivery]:
+def _deliveries(ids: Iterable[str], stored: bytes) -> Iterator[Delivery]:
     decrypt = keyring().decrypt
     for message_id in ids:
         yield Delivery(message_id, decrypt(stored).decode(), CONTENT)

@@ -16,9 +16,10 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Count, Min, Q, QuerySet
 from django.utils import timezone
 
-from apps.messaging import lifecycle
+from apps.messaging import lifecycle, retry
 from apps.messaging.adapters.base import Content
 from apps.messaging.content import ContentSource, recipient_variables
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
@@ -29,11 +30,10 @@ from automata_signal.ids import IdRange, new_id, new_range
 
 
 class Recipient(NamedTuple):
-    """A message that is to be sent now, with what is needed to build it."""
+    """A message that is to be sent now, with what is needed to build it. Its ids are text, as they are sent."""
 
-    message_id: UUID
-    subscription_id: UUID
-    user_id: UUID | None
+    message_id: str
+    subscription_id: str
     attempts: int
     token: bytes
     test_type: int
@@ -48,10 +48,12 @@ class Claim:
     batch: DispatchBatch
     dispatch: Dispatch
     recipients: list[Recipient]
-    unsendable: dict[str, list[UUID]] = field(default_factory=lambda: defaultdict(list))
+    unsendable: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Messages that fail before anything is sent, by reason."""
     lost: bool = False
     """Another worker has taken the batch: nothing more may be sent or recorded."""
+    is_finished: bool = False
+    """It was given back: `finish_batch`."""
 
     @property
     def ids(self) -> IdRange:
@@ -68,31 +70,51 @@ def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | N
     if application_id is None:
         return None
     with transaction.atomic():
-        batch = (
-            DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
-            .select_related("dispatch", "application")
-            .filter(application_id=application_id, dispatch__application_id=application_id)
-            .filter(pk=batch_id, state=BatchState.WAITING)
-            .exclude(dispatch__state=DispatchState.PAUSED)
-            .first()
-        )
+        batch = _waiting(application_id).filter(pk=batch_id).first()
         if batch is None:
             return None
-        dispatch = batch.dispatch
-        if batch.due_at > timezone.now() and dispatch.state != DispatchState.CANCELED:
+        if batch.due_at > timezone.now() and batch.dispatch.state != DispatchState.CANCELED:
             return None
-        batch.state = BatchState.CLAIMED
-        batch.lease_id = new_id()
-        batch.lease_until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
-        batch.claims += 1
-        claim = Claim(batch, dispatch, [])
-        if batch.first_id is None:
-            _make_messages(claim)
-        else:
-            _fetch_due_messages(claim)
-        names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
-        claimed = DispatchBatch.objects.filter(application_id=application_id, pk=batch_id)
-        claimed.update(**{name: getattr(batch, name) for name in names})
+        return _take(batch)
+
+
+def claim_next(like: DispatchBatch) -> Claim | None:
+    """Take the batch that is due longest of the same application, kind of subscription and priority, if there is one.
+
+    Index: `batch_next`.
+    """
+    with transaction.atomic():
+        alike = _waiting(like.application_id).filter(
+            subscription_type=like.subscription_type, priority=like.priority, due_at__lte=timezone.now()
+        )
+        batch = alike.order_by("due_at", "pk").first()
+        return None if batch is None else _take(batch)
+
+
+def _waiting(application_id: UUID) -> QuerySet[DispatchBatch]:
+    """Batches that nobody holds and that are not paused, to be locked by who reads them."""
+    return (
+        DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
+        .select_related("dispatch", "application")
+        .filter(application_id=application_id, dispatch__application_id=application_id, state=BatchState.WAITING)
+        .exclude(dispatch__state=DispatchState.PAUSED)
+    )
+
+
+def _take(batch: DispatchBatch) -> Claim:
+    """Lease the locked batch, and have its messages; in the caller's transaction."""
+    batch.state = BatchState.CLAIMED
+    batch.lease_id = new_id()
+    batch.lease_until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
+    batch.claims += 1
+    claim = Claim(batch, batch.dispatch, [])
+    if batch.first_id is None:
+        _make_messages(claim)
+    else:
+        _fetch_due_messages(claim)
+    names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
+    claimed = DispatchBatch.objects.filter(application_id=batch.application_id, pk=batch.pk)
+    claimed.update(**{name: getattr(batch, name) for name in names})
     return claim
 
 
@@ -102,7 +124,7 @@ def _application_of(batch_id: UUID) -> UUID | None:
 
 # The slice of a campaign's audience, by `subscription_reachable`; the predicate is asked again, since people leave.
 _AUDIENCE = """
-    SELECT s.id, s.user_id, s.token, s.test_type {personal}
+    SELECT s.id::text, s.user_id::text, s.token, s.test_type {personal}
     FROM subscriptions_subscription s {join}
     WHERE s.application_id = %s AND s.type = %s AND {reachable}
       AND s.id BETWEEN %s AND %s AND ({predicate})
@@ -128,12 +150,11 @@ def _make_messages(claim: Claim) -> None:
     shared = f"{batch.application_id}\t{dispatch.pk}\t{dispatch.campaign_id or NULL}"
     state = f"{dispatch.channel_type}\t{MessageStatus.PENDING.value}\t0"
     now = timezone.now().isoformat()
-    for position, (subscription_id, user_id, token, test_type, *personal) in enumerate(rows):
-        message_id = ids.at(position)
+    for message_id, (subscription_id, user_id, token, test_type, *personal) in zip(ids.texts(), rows, strict=False):
         content = _personal_content(claim, source, message_id, personal) if dispatch.is_personalised else None
         own = _copied(content) if content else _NO_CONTENT
         lines.append(f"{message_id}\t{shared}\t{subscription_id}\t{user_id or NULL}\t{state}\t{own}\t{now}\n")
-        claim.recipients.append(Recipient(message_id, subscription_id, user_id, 0, token, test_type, content))
+        claim.recipients.append(Recipient(message_id, subscription_id, 0, token, test_type, content))
     # Lines made here, written at once: a row of Python values at a time costs twice the CPU, and PostgreSQL waits.
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         copy.write("".join(lines))
@@ -182,7 +203,7 @@ def _jsonb(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _personal_content(claim: Claim, source: ContentSource, message_id: UUID, personal: list[Any]) -> Content | None:
+def _personal_content(claim: Claim, source: ContentSource, message_id: str, personal: list[Any]) -> Content | None:
     external_id, properties, tags, language, country = personal
     variables = recipient_variables(
         external_id=external_id or "",
@@ -201,7 +222,7 @@ def _personal_content(claim: Claim, source: ContentSource, message_id: UUID, per
 # Messages by the range of their primary key. A subscription that has ended since gets nothing; and what was meant for a
 # person does not go to a device which that person has signed out of, or which is somebody else's now.
 _DUE = """
-    SELECT m.id, m.subscription_id, m.user_id, m.attempts, m.status, m.title, m.body, m.data,
+    SELECT m.id::text, m.subscription_id::text, m.attempts, m.status, m.title, m.body, m.data,
            s.token, s.test_type,
            CASE WHEN s.id IS NULL OR s.subscription_status <= 0 OR s.is_archived THEN 'unsubscribed'
                 WHEN m.user_id IS NOT NULL AND s.user_id IS DISTINCT FROM m.user_id
@@ -223,10 +244,10 @@ def _fetch_due_messages(claim: Claim) -> None:
         is_named = dispatch.audience is None
         cursor.execute(_DUE, [is_named, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
         rows = cursor.fetchall()
-    errored = [row[0] for row in rows if row[4] == MessageStatus.ERRORED]
+    errored = [row[0] for row in rows if row[3] == MessageStatus.ERRORED]
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
     record(moved)
-    for message_id, subscription_id, user_id, attempts, _status, title, body, data, token, test_type, problem in rows:
+    for message_id, subscription_id, attempts, _status, title, body, data, token, test_type, problem in rows:
         if problem is None and title is None and dispatch.is_personalised:
             problem = "render_error"  # found when it was made, by a worker that died before it said so
         if problem is not None:
@@ -234,7 +255,7 @@ def _fetch_due_messages(claim: Claim) -> None:
             continue
         own = title is not None
         content = Content(title, body or "", _parsed(data) if data else {}, dispatch.options) if own else None
-        claim.recipients.append(Recipient(message_id, subscription_id, user_id, attempts, token, test_type, content))
+        claim.recipients.append(Recipient(message_id, subscription_id, attempts, token, test_type, content))
 
 
 def renew_lease(claim: Claim) -> bool:
@@ -244,14 +265,10 @@ def renew_lease(claim: Claim) -> bool:
     return held.filter(lease_id=claim.batch.lease_id).update(lease_until=until) == 1
 
 
-def move(claim: Claim, step: str, source: str, ids: Sequence[UUID], **kwargs: Any) -> list[StatusCount]:
-    """`lifecycle.apply` within the claim's application; returns what the recorders are to be told."""
-    application_id = claim.batch.application_id
+def move(claim: Claim, step: str, source: str, ids: Sequence[UUID | str], **kwargs: Any) -> list[StatusCount]:
+    """`lifecycle.apply_counted` within the claim's application."""
     kwargs.setdefault("metadata", kwargs.get("details"))
-    moved = lifecycle.apply(step, source=source, ids=ids, application_id=application_id, **kwargs)
-    reason = kwargs.get("reason") or ""
-    new = lifecycle.steps()[step].target
-    return lifecycle.counts(moved, application_id=application_id, old=source, new=new, reason=reason)
+    return lifecycle.apply_counted(step, source=source, ids=ids, application_id=claim.batch.application_id, **kwargs)
 
 
 def fail_unsendable(claim: Claim) -> None:
@@ -270,6 +287,44 @@ def fail_rest(claim: Claim, reason: str, details: dict[str, Any] | None = None) 
         _fail(claim, source, list(in_batch.values_list("id", flat=True)), reason, details)
 
 
-def _fail(claim: Claim, source: str, ids: Sequence[UUID], reason: str, details: dict[str, Any] | None = None) -> None:
+def _fail(
+    claim: Claim, source: str, ids: Sequence[UUID | str], reason: str, details: dict[str, Any] | None = None
+) -> None:
     with transaction.atomic():
         record(move(claim, "fail", source, ids, at=timezone.now(), reason=reason, details=details))
+
+
+def finish_batch(claim: Claim) -> None:
+    """Give the batch back: done, or waiting for the next attempt of its messages."""
+    if claim.lost or claim.is_finished:
+        return
+    fail_unsendable(claim)
+    if in_state(claim, DispatchState.CANCELED):
+        fail_rest(claim, retry.CANCELED)
+    in_batch = Message.objects.filter(
+        application_id=claim.batch.application_id, id__range=(claim.ids.base, claim.ids.last)
+    )
+    state = in_batch.aggregate(  # one look at the range for all three
+        pending=Count("id", filter=Q(status=MessageStatus.PENDING)),
+        failed=Count("id", filter=Q(status=MessageStatus.FAILED)),
+        next_retry=Min("retry_at", filter=Q(status=MessageStatus.ERRORED)),
+    )
+    next_retry = state["next_retry"]
+    changes: dict[str, Any] = {"lease_id": None, "lease_until": None, "queued_at": None}
+    changes |= {"has_failed": True} if state["failed"] else {}
+    if state["pending"]:
+        due_at = max(claim.batch.due_at, timezone.now())
+        changes |= {"state": BatchState.WAITING, "due_at": min(due_at, next_retry or due_at)}
+    elif next_retry is not None:
+        changes |= {"state": BatchState.WAITING, "due_at": next_retry}
+    else:
+        changes |= {"state": BatchState.DONE, "finished_at": timezone.now()}
+    held = DispatchBatch.objects.filter(application_id=claim.batch.application_id, pk=claim.batch.pk)
+    held.filter(lease_id=claim.batch.lease_id).update(**changes)
+    claim.is_finished = True
+
+
+def in_state(claim: Claim, state: DispatchState) -> bool:
+    """Whether the dispatch is in this state now."""
+    orders = Dispatch.objects.filter(application_id=claim.batch.application_id, pk=claim.dispatch.pk)
+    return orders.filter(state=state).exists()

@@ -5,6 +5,9 @@
     send     the adapter, on connections that stay open across batches; no transaction is open
     record   slices of results, each one transaction, in a thread of their own while the next requests are on the wire
 
+While the last answers of a batch are still to come, the next batch that goes the same way is claimed and sent behind
+it (`Line`), so that the connections are never idle and single messages do not wait for each other's answers.
+
 PostgreSQL is the truth: whatever dies in between, the lease runs out and another worker takes the batch. What had been
 sent but not recorded is then sent again, under the same collapse id, so that a device shows it once.
 """
@@ -12,61 +15,83 @@ sent but not recorded is then sent again, under the same collapse id, so that a 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import length_hint
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from apps.messaging import retry
-from apps.messaging.adapters.base import Content, Delivery
+from apps.messaging.adapters.base import Content, Delivery, Result
 from apps.messaging.breaker import Breaker
-from apps.messaging.claims import Claim, Recipient, claim_batch, fail_rest, fail_unsendable
+from apps.messaging.claims import (
+    Claim,
+    Recipient,
+    claim_batch,
+    claim_next,
+    fail_rest,
+    fail_unsendable,
+    finish_batch,
+    in_state,
+)
 from apps.messaging.content import ContentSource
-from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus, Priority
+from apps.messaging.models import BatchState, DispatchBatch, DispatchState, Priority
 from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets
-from apps.messaging.recording import Recording
+from apps.messaging.recording import RECORD_AHEAD, Recording
 from apps.messaging.senders import NoCredential, Route, route_for, sender_for
 from apps.messaging.stopping import is_stopping
 from automata_signal.encryption import DecryptionError, keyring
+from automata_signal.ids import PREFIX_LENGTH
 
 STOP_CHECK_S = 0.5
 """How often sending looks whether it was paused or canceled."""
+LINE_S, URGENT_LINE_S = 2.0, 0.2
+"""How long further batches are put behind the first one: those of other applications and priorities wait meanwhile."""
+NEXT_CLAIM_S = 0.02
+"""How often a line that has found no further batch looks again, while answers are still to come."""
 
 
-def run_batch(batch_id: UUID, application_id: UUID | None = None) -> bool:
-    """Send what is due of a batch. False if it was not to be had: held by another, not due, paused or done; or if this
-    worker is to stop, then the sweep queues the batch for another one."""
+def run_batch(batch_id: UUID, application_id: UUID | None = None, *, with_next: bool = False) -> bool:
+    """Send what is due of a batch; `with_next` also of those that wait to go the same way.
+
+    False if it was not to be had: held by another, not due, paused or done; or if this worker is to stop, then the
+    sweep queues the batch for another one.
+    """
     if is_stopping():
         DispatchBatch.objects.filter(pk=batch_id, state=BatchState.WAITING).update(queued_at=None)
         return False
     claim = claim_batch(batch_id, application_id)
     if claim is None:
         return False
-    if claim.dispatch.state == DispatchState.CANCELED:
-        fail_rest(claim, retry.CANCELED)
-    elif claim.batch.expires_at <= timezone.now():
-        fail_rest(claim, retry.EXPIRED)
-    else:
-        fail_unsendable(claim)
-        _send(claim)
+    if _has_recipients(claim):
+        _send(claim, with_next=with_next)
     finish_batch(claim)
     return True
 
 
-def _send(claim: Claim) -> None:
+def _has_recipients(claim: Claim) -> bool:
+    """Fail what is not to be sent; whether anything is left."""
+    if claim.dispatch.state == DispatchState.CANCELED:
+        fail_rest(claim, retry.CANCELED)
+        return False
+    if claim.batch.expires_at <= timezone.now():
+        fail_rest(claim, retry.EXPIRED)
+        return False
+    fail_unsendable(claim)
+    return bool(claim.recipients)
+
+
+def _send(claim: Claim, *, with_next: bool = False) -> None:
     """Send to every recipient of the claim and record every answer.
 
     Stops when paused, canceled or taken over; and when its rate, its throttle or an open breaker would make it wait for
     long, which sets when the batch is to come back. When a breaker opens, the next credential takes what is left.
     """
-    if not claim.recipients:
-        return
     rest: Iterator[Recipient] | None = None
     while rest is None or length_hint(rest):
         try:
@@ -79,61 +104,167 @@ def _send(claim: Claim) -> None:
             return
         if rest is None:
             rest = iter(_within_device_limits(claim, route))
-        if not _send_by(route, claim, rest):
+        line = Line(route, claim, rest, with_next=with_next and not route.is_probe)
+        line.send()
+        if not line.leaves_rest_to_others():
             return
 
 
-def _send_by(route: Route, claim: Claim, rest: Iterator[Recipient]) -> bool:
-    """Send by one credential. True if what is left is to find a route anew: after a probe, or an opened breaker."""
-    credential = route.credential
-    breaker = Breaker(credential, is_probe=route.is_probe, has_next=route.has_next)
-    recording = Recording(claim, credential, breaker, is_stand_in=route.is_stand_in)
-    buckets = [*dispatch_buckets(claim.dispatch), *([] if route.is_probe else [credential_bucket(credential)])]
-    pace = Pace(buckets, is_urgent=claim.batch.priority == Priority.HIGH)
-    most = settings.BREAKER_PROBE_MESSAGES if route.is_probe else len(claim.recipients)
-    sender = sender_for(credential, claim.batch.subscription_type)
-    provider_expiry = claim.batch.expires_at.timestamp() if claim.dispatch.ttl_s else 0.0
-    try:
-        for result in sender.send(_deliveries(claim, rest, most, recording, pace), expires_at=provider_expiry):
-            recording.add(result)
-    finally:
-        recording.finish()
-    breaker.release()
-    if pace.back_in_s is not None:
-        _come_back(claim, timezone.now() + timedelta(seconds=pace.back_in_s))
-        return False
-    return (route.is_probe or breaker.is_open) and not claim.lost and not is_stopping() and _is_active(claim)
+class Line:
+    """Claims on their way by one credential, one behind the other.
 
-
-def _deliveries(
-    claim: Claim, rest: Iterator[Recipient], most: int, recording: Recording, pace: Pace
-) -> Iterator[Delivery | None]:
-    """Build one delivery after another, `most` at most, as fast as `pace` allows; ends early when sending is to stop.
-
-    None while there is nothing to send yet.
+    The first claim may come back with recipients that are left: after a probe, or when the breaker opened. What is left
+    of the others is given back to the queue.
     """
-    shared = ContentSource.of_dispatch(claim.dispatch).render({}) if not claim.dispatch.is_personalised else Content()
-    decrypt = keyring().decrypt
-    may_go_on = _every(STOP_CHECK_S, lambda: recording.may_go_on(look=True) and _is_active(claim))
-    while (wanted := min(most, length_hint(rest))) and recording.may_go_on() and may_go_on():
-        chunk = pace.take(wanted)
-        if chunk is None:
-            return
-        if not chunk:
-            yield None
-            continue
-        most -= chunk
-        for recipient in islice(rest, chunk):
-            chunk -= 1
-            try:
-                address = decrypt(recipient.token).decode()
-            except DecryptionError:
-                claim.unsendable["token_unreadable"].append(recipient.message_id)
+
+    def __init__(self, route: Route, first: Claim, rest: Iterator[Recipient], *, with_next: bool) -> None:
+        self._route = route
+        self._breaker = Breaker(route.credential, is_probe=route.is_probe, has_next=route.has_next)
+        self._first = self._sending(first, rest)
+        self._by_range = {first.ids.prefix: self._first}
+        is_urgent = first.batch.priority == Priority.HIGH
+        self._until = time.monotonic() + (URGENT_LINE_S if is_urgent else LINE_S) if with_next else 0.0
+        self._closing: deque[Future[None]] = deque()
+        """What is still being recorded of claims that are answered."""
+
+    def send(self) -> None:
+        """Send the first claim and those that join; when it returns, every answer is recorded."""
+        first = self._first.claim.batch
+        sender = sender_for(self._route.credential, first.subscription_type)
+        try:
+            for result in sender.send(self._deliveries()):
+                sending = self._by_range[result.message_id[:PREFIX_LENGTH]]
+                sending.add(result)
+                if sending.is_answered:
+                    self._leave(sending)
+        finally:
+            for sending in self._by_range.values():
+                self._closing += sending.recording.close(is_over=False)
+            self._wait_for_records(at_most=0)
+        self._breaker.release()
+
+    def leaves_rest_to_others(self) -> bool:
+        """Whether what is left of the first claim is to find a route anew."""
+        claim, pace = self._first.claim, self._first.pace
+        if pace.back_in_s is not None:
+            _come_back(claim, timezone.now() + timedelta(seconds=pace.back_in_s))
+            return False
+        is_wanted = not claim.lost and not is_stopping() and in_state(claim, DispatchState.ACTIVE)
+        return (self._route.is_probe or self._breaker.is_open) and is_wanted
+
+    def _deliveries(self) -> Iterator[Delivery | None]:
+        yield from self._first.deliveries()
+        if self._first.pace.back_in_s is not None:
+            self._until = 0.0
+        for claim in self._next_claims():
+            if claim is None:
+                yield None
                 continue
-            yield Delivery(recipient.message_id, address, recipient.content or shared, recipient.test_type)
-            if not may_go_on():
-                pace.put_back(chunk)
+            sending = self._sending(claim, iter(_within_device_limits(claim, self._route)))
+            self._by_range[claim.ids.prefix] = sending
+            yield from sending.deliveries()
+            if sending.pace.back_in_s is not None:
+                _come_back(claim, timezone.now() + timedelta(seconds=sending.pace.back_in_s))
+                self._until = 0.0
+            if sending.is_answered:  # before the last one was handed over, or there was none to hand over
+                self._leave(sending)
+
+    def _next_claims(self) -> Iterator[Claim | None]:
+        """Claims that go the same way, for as long as the line takes any; None while it waits for answers."""
+        look_at = 0.0
+        while True:
+            claim = None
+            if look_at <= (now := time.monotonic()) < self._until and not is_stopping() and not self._breaker.is_open:
+                claim = claim_next(self._first.claim.batch)
+                look_at = 0.0 if claim else now + NEXT_CLAIM_S
+            if claim is not None and not _has_recipients(claim):
+                finish_batch(claim)
+            elif claim is not None:
+                yield claim
+            elif any(not sending.is_answered for sending in self._by_range.values()):
+                for sending in self._by_range.values():
+                    sending.recording.keep_lease()
+                yield None
+            else:
                 return
+
+    def _sending(self, claim: Claim, rest: Iterator[Recipient]) -> Sending:
+        return Sending(claim, rest, self._route, self._breaker)
+
+    def _leave(self, sending: Sending) -> None:
+        """All that was handed over is answered."""
+        is_over = sending is not self._first or not length_hint(sending.rest)
+        self._closing += sending.recording.close(is_over=is_over)
+        del self._by_range[sending.claim.ids.prefix]
+        self._wait_for_records(at_most=RECORD_AHEAD)
+
+    def _wait_for_records(self, *, at_most: int) -> None:
+        """Wait until no more than so many slices are to be recorded. Raises what recording raised."""
+        while self._closing and (len(self._closing) > at_most or self._closing[0].done()):
+            self._closing.popleft().result()
+
+
+class Sending:
+    """One claim on its way by one credential: what is handed to the sender, and what has come back."""
+
+    def __init__(self, claim: Claim, rest: Iterator[Recipient], route: Route, breaker: Breaker) -> None:
+        self.claim = claim
+        self.rest = rest
+        """Recipients who were not handed over yet."""
+        buckets = [
+            *dispatch_buckets(claim.dispatch),
+            *([] if route.is_probe else [credential_bucket(route.credential)]),
+        ]
+        self.pace = Pace(buckets, is_urgent=claim.batch.priority == Priority.HIGH)
+        self.recording = Recording(claim, route.credential, breaker, is_stand_in=route.is_stand_in)
+        self._most = settings.BREAKER_PROBE_MESSAGES if route.is_probe else len(claim.recipients)
+        self._under_way = 0
+        self._is_handed_over = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more is handed over, and every answer has come."""
+        return self._is_handed_over and not self._under_way
+
+    def add(self, result: Result) -> None:
+        self._under_way -= 1
+        self.recording.add(result)
+
+    def deliveries(self) -> Iterator[Delivery | None]:
+        """Build one delivery after another, as fast as the pace allows; ends early when sending is to stop.
+
+        None while there is nothing to send yet.
+        """
+        claim, recording = self.claim, self.recording
+        is_personalised = claim.dispatch.is_personalised
+        shared = Content() if is_personalised else ContentSource.of_dispatch(claim.dispatch).render({})
+        expires_at = claim.batch.expires_at.timestamp() if claim.dispatch.ttl_s else 0.0
+        decrypt = keyring().decrypt
+        may_go_on = _every(
+            STOP_CHECK_S, lambda: recording.may_go_on(look=True) and in_state(claim, DispatchState.ACTIVE)
+        )
+        while (wanted := min(self._most, length_hint(self.rest))) and recording.may_go_on() and may_go_on():
+            chunk = self.pace.take(wanted)
+            if chunk is None:
+                break
+            if not chunk:
+                yield None
+                continue
+            self._most -= chunk
+            for recipient in islice(self.rest, chunk):
+                chunk -= 1
+                message_id, _, _, token, test_type, content = recipient
+                try:
+                    address = decrypt(token).decode()
+                except DecryptionError:
+                    claim.unsendable["token_unreadable"].append(message_id)
+                    continue
+                self._under_way += 1
+                yield Delivery(message_id, address, content or shared, test_type, expires_at)
+                if not may_go_on():
+                    self.pace.put_back(chunk)
+                    break
+        self._is_handed_over = True
 
 
 def _within_device_limits(claim: Claim, route: Route) -> Sequence[Recipient]:
@@ -165,45 +296,3 @@ def _every(interval_s: float, check: Callable[[], bool]) -> Callable[[], bool]:
         return bool(state["answer"])
 
     return ask
-
-
-def _is_active(claim: Claim) -> bool:
-    return _in_state(claim, DispatchState.ACTIVE)
-
-
-def _in_state(claim: Claim, state: DispatchState) -> bool:
-    orders = Dispatch.objects.filter(application_id=claim.batch.application_id, pk=claim.dispatch.pk)
-    return orders.filter(state=state).exists()
-
-
-def finish_batch(claim: Claim) -> None:
-    """Give the batch back: done, or waiting for the next attempt of its messages."""
-    if claim.lost:
-        return
-    fail_unsendable(claim)
-    if _was_canceled(claim):
-        fail_rest(claim, retry.CANCELED)
-    in_batch = Message.objects.filter(
-        application_id=claim.batch.application_id, id__range=(claim.ids.base, claim.ids.last)
-    )
-    state = in_batch.aggregate(  # one look at the range for all three
-        pending=Count("id", filter=Q(status=MessageStatus.PENDING)),
-        failed=Count("id", filter=Q(status=MessageStatus.FAILED)),
-        next_retry=Min("retry_at", filter=Q(status=MessageStatus.ERRORED)),
-    )
-    next_retry = state["next_retry"]
-    changes: dict[str, Any] = {"lease_id": None, "lease_until": None, "queued_at": None}
-    changes |= {"has_failed": True} if state["failed"] else {}
-    if state["pending"]:
-        due_at = max(claim.batch.due_at, timezone.now())
-        changes |= {"state": BatchState.WAITING, "due_at": min(due_at, next_retry or due_at)}
-    elif next_retry is not None:
-        changes |= {"state": BatchState.WAITING, "due_at": next_retry}
-    else:
-        changes |= {"state": BatchState.DONE, "finished_at": timezone.now()}
-    held = DispatchBatch.objects.filter(application_id=claim.batch.application_id, pk=claim.batch.pk)
-    held.filter(lease_id=claim.batch.lease_id).update(**changes)
-
-
-def _was_canceled(claim: Claim) -> bool:
-    return _in_state(claim, DispatchState.CANCELED)

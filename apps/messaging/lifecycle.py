@@ -1,7 +1,8 @@
 """The transitions of messages, applied to many at once.
 
-`Message` declares the transition table (django-fsm); this module reads it, and `apply` is the one function that moves
-a set of messages: one statement that is guarded by the source state, writes the events and returns what moved.
+`Message` declares the transition table (django-fsm); this module reads it, and moves sets of messages in one statement
+that is guarded by the source state and writes the events. `apply_counted` says how many moved, which is what the
+recorders are told; `apply` says which.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from apps.messaging.models import Message, MessageStatus
 from apps.messaging.recorders import StatusCount
+from automata_signal.prepared import prepared_cursor
 
 PENDING, ERRORED, FAILED = MessageStatus.PENDING, MessageStatus.ERRORED, MessageStatus.FAILED
 SUCCESSFUL, RECEIVED, CONVERTED = MessageStatus.SUCCESSFUL, MessageStatus.RECEIVED, MessageStatus.CONVERTED
@@ -62,7 +63,7 @@ def apply(
     step: str,
     *,
     source: str,
-    ids: Sequence[UUID],
+    ids: Sequence[UUID | str],
     application_id: UUID,
     at: datetime | Sequence[datetime],
     metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
@@ -78,27 +79,98 @@ def apply(
     transaction; locks in the order of ids, so that concurrent calls do not deadlock. Raises `ValueError` if the
     transition table has no such step from `source`.
     """
-    target = _target(step, source)
-    if not ids:
+    move = _Move(step, source, ids, application_id, at, metadata, attempted, reason, details, retry_at)
+    return [Moved(*row) for row in _moved(move, answer=_WHICH)]
+
+
+def apply_counted(
+    step: str,
+    *,
+    source: str,
+    ids: Sequence[UUID | str],
+    application_id: UUID,
+    at: datetime | Sequence[datetime],
+    metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+    attempted: bool = False,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    retry_at: datetime | None = None,
+) -> list[StatusCount]:
+    """`apply`, but the answer is what the recorders are to be told: how many moved, by campaign and channel.
+
+    They are counted in PostgreSQL: a row for each message costs it and Python several times what a count does.
+    """
+    move = _Move(step, source, ids, application_id, at, metadata, attempted, reason, details, retry_at)
+    new = steps()[step].target
+    return [
+        StatusCount(application_id, campaign_id, channel_type, str(source), new, reason or "", messages)
+        for campaign_id, channel_type, messages in _moved(move, answer=_HOW_MANY)
+    ]
+
+
+class _Move(NamedTuple):
+    """The arguments of `apply`."""
+
+    step: str
+    source: str
+    ids: Sequence[UUID | str]
+    application_id: UUID
+    at: datetime | Sequence[datetime]
+    metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None
+    attempted: bool
+    reason: str | None
+    details: Mapping[str, Any] | None
+    retry_at: datetime | None
+
+
+_WHICH = "id, subscription_id, campaign_id, channel_type FROM moved"
+_HOW_MANY = "campaign_id, channel_type, count(*) FROM moved GROUP BY 1, 2"
+
+
+def _moved(move: _Move, *, answer: str) -> list[tuple[Any, ...]]:
+    """Run the statement of a move; the rows of its `answer`."""
+    target = _target(move.step, move.source)
+    if not move.ids:
         return []
-    one_each = not isinstance(at, datetime)
     parameters: dict[str, Any] = {
-        "application_id": application_id,
-        "source": source,
+        "application_id": move.application_id,
+        "source": move.source,
         "target": target,
-        "reason": reason,
-        "details": _json(details),
-        "retry_at": retry_at,
+        "reason": move.reason,
+        "details": _json(move.details),
+        "retry_at": move.retry_at,
     }
-    if one_each:
-        notes = metadata if isinstance(metadata, Sequence) else [metadata] * len(ids)
-        rows = sorted(zip(ids, at, map(_json, notes), strict=True))  # type: ignore[arg-type]
-        parameters |= {"ids": [r[0] for r in rows], "at": [r[1] for r in rows], "metadata": [r[2] for r in rows]}
+    if isinstance(move.at, datetime):
+        ids = sorted(map(str, move.ids))
+        form = _Form.RANGE if _is_whole_range(ids) else _Form.KEYS
+        parameters |= {"at": move.at, "metadata": _json(move.metadata)}
     else:
-        parameters |= {"ids": sorted(ids), "at": at, "metadata": _json(metadata)}
-    with connection.cursor() as cursor:
-        cursor.execute(_statement(target, one_each=one_each, attempted=attempted), parameters)
-        return [Moved(*row) for row in cursor.fetchall()]
+        notes = move.metadata if isinstance(move.metadata, Sequence) else [move.metadata] * len(move.ids)
+        rows = sorted(zip(move.ids, move.at, map(_json, notes), strict=True), key=_by_id)
+        ids = [row[0] for row in rows]
+        form = _Form.ONE_EACH
+        parameters |= {"at": [row[1] for row in rows], "metadata": [row[2] for row in rows]}
+    parameters |= {"first": ids[0], "last": ids[-1]}
+    if form is not _Form.RANGE:
+        parameters["ids"] = _uuid_array(ids)
+    with prepared_cursor() as cursor:
+        cursor.execute(_statement(target, answer=answer, form=form, attempted=move.attempted), parameters)
+        answered: list[tuple[Any, ...]] = cursor.fetchall()
+        return answered
+
+
+def _by_id(row: tuple[UUID | str, datetime, str | None]) -> str:
+    return str(row[0])
+
+
+def _uuid_array(ids: Iterable[UUID | str]) -> str:
+    """PostgreSQL's text of an array: a third of the CPU that a list of UUIDs takes to adapt."""
+    return f"{{{','.join(map(str, ids))}}}"
+
+
+def _is_whole_range(ids: Sequence[str]) -> bool:
+    """Whether the sorted ids follow each other without a gap, as those of a batch do (`automata_signal.ids`)."""
+    return UUID(ids[-1]).int - UUID(ids[0]).int == (len(ids) - 1) << 8 and len(set(ids)) == len(ids)
 
 
 def _target(step: str, source: str) -> str:
@@ -112,9 +184,23 @@ def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value)
 
 
+class _Form(Enum):
+    """How a statement finds its messages, always by key.
+
+    The bounds stand beside the keys for the planner: on a table without statistics (a new partition) it would rather
+    read all messages of the application than look up 500 keys, 80 ms instead of 3. And they tell which partitions
+    need not be opened.
+    """
+
+    RANGE = "m.id BETWEEN %(first)s AND %(last)s"
+    KEYS = "m.id BETWEEN %(first)s AND %(last)s AND m.id = ANY(%(ids)s::uuid[])"
+    ONE_EACH = "m.id BETWEEN %(first)s AND %(last)s AND m.id = g.id"
+
+
 @cache
-def _statement(target: str, *, one_each: bool, attempted: bool) -> str:
-    """The SQL of one transition. It uses the primary key only, and touches no indexed column (HOT)."""
+def _statement(target: str, *, answer: str, form: _Form, attempted: bool) -> str:
+    """The SQL of one transition. It touches no indexed column (HOT)."""
+    one_each = form is _Form.ONE_EACH
     at, metadata = ("g.at", "g.metadata::jsonb") if one_each else ("%(at)s::timestamptz", "%(metadata)s::jsonb")
     if target in _EVENT_NUMBERS:
         number = f"'{_EVENT_NUMBERS[MessageStatus(target)]:02x}'"
@@ -125,8 +211,7 @@ def _statement(target: str, *, one_each: bool, attempted: bool) -> str:
         WITH moved AS (
             UPDATE messaging_message m SET {", ".join(_assignments(target, at, attempted))}
             {"FROM unnest(%(ids)s::uuid[], %(at)s::timestamptz[], %(metadata)s::text[]) g(id, at, metadata)" * one_each}
-            WHERE m.id = {"g.id" if one_each else "ANY(%(ids)s::uuid[])"}
-              AND m.status = %(source)s AND m.application_id = %(application_id)s
+            WHERE {form.value} AND m.status = %(source)s AND m.application_id = %(application_id)s
             RETURNING m.id, m.subscription_id, m.campaign_id, m.channel_type,
                       {at} AS at, {metadata} AS metadata, {number} AS number
         ), noted AS (
@@ -134,7 +219,7 @@ def _statement(target: str, *, one_each: bool, attempted: bool) -> str:
             SELECT overlay(id::text PLACING number FROM 35)::uuid, %(application_id)s, id, %(target)s, at, metadata
             FROM moved
         )
-        SELECT id, subscription_id, campaign_id, channel_type FROM moved
+        SELECT {answer}
     """
 
 

@@ -186,6 +186,11 @@ class DispatchBatch(models.Model):
             models.Index(fields=("dispatch", "id"), name="batch_of_dispatch"),
             models.Index(fields=("application", "first_id"), name="batch_by_message_range"),
             models.Index(fields=("due_at",), name="batch_waiting", condition=models.Q(state="waiting")),
+            models.Index(
+                fields=("application", "subscription_type", "priority", "due_at"),
+                name="batch_next",
+                condition=models.Q(state="waiting"),
+            ),
             models.Index(fields=("lease_until",), name="batch_claimed", condition=models.Q(state="claimed")),
             models.Index(
                 fields=("application", "first_id"), name="batch_with_failed", condition=models.Q(has_failed=True)

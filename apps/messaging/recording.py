@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome, Result
 from apps.messaging.adapters.registry import adapter_for
 from apps.messaging.breaker import Breaker
-from apps.messaging.claims import Claim, move, renew_lease
+from apps.messaging.claims import Claim, Recipient, finish_batch, move, renew_lease
 from apps.messaging.models import MessageStatus
 from apps.messaging.recorders import StatusCount, record
 from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
@@ -58,7 +58,6 @@ class Recording:
         self.breaker = breaker
         self._success_note = {"credential": str(credential.pk)} if is_stand_in else None
         """An accepted message went by the first credential, or its event names the one that stood in."""
-        self._by_id = {recipient.message_id: recipient for recipient in claim.recipients}
         self._results: list[Result] = []
         self._running: list[Future[None]] = []
         self._interval_s = settings.BATCH_LEASE_S / 4
@@ -75,38 +74,32 @@ class Recording:
         `look` is to ask PostgreSQL."""
         if look:
             self.breaker.look()
-            if time.monotonic() >= self._record_at:
-                self._submit()
+            self.keep_lease()
         return not self.claim.lost and not self.breaker.is_open
 
-    def finish(self) -> None:
-        """Record what is left and wait for it. Raises what the recording raised."""
+    def keep_lease(self) -> None:
+        """Renew the lease in good time, however few answers come."""
+        if time.monotonic() >= self._record_at:
+            self._submit()
+
+    def close(self, *, is_over: bool) -> list[Future[None]]:
+        """Record what is left and then, if nothing more is to be sent, give the batch back; what to wait for."""
         if self._results:
             self._submit()
-        while self._running:
-            self._running.pop(0).result()
+        if is_over:
+            self._running.append(recorder_thread().submit(_patiently, partial(finish_batch, self.claim)))
+        return self._running
 
     def _submit(self) -> None:
         results, self._results = self._results, []
         self._record_at = time.monotonic() + self._interval_s
-        self._running.append(recorder_thread().submit(self._record_patiently, results))
+        self._running.append(recorder_thread().submit(_patiently, partial(self._record, results)))
         while len(self._running) > RECORD_AHEAD:
             self._running.pop(0).result()
 
-    def _record_patiently(self, results: list[Result]) -> None:
-        """Record; while PostgreSQL is away or refuses (deadlock, restart), hold the results and try again."""
-        give_up_at = time.monotonic() + RECORD_PATIENCE_S
-        pause_s = 0.1
-        while True:
-            try:
-                return self._record(results)
-            except DatabaseLayerError as error:
-                connection.close()
-                if time.monotonic() + pause_s > give_up_at:
-                    raise
-                log.warning("results are held: the database refused", extra={"cause": str(error)})
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
+    @cached_property
+    def _by_id(self) -> dict[str, Recipient]:
+        return {recipient.message_id: recipient for recipient in self.claim.recipients}
 
     def _record(self, results: list[Result]) -> None:
         breaker_is_open = self.breaker.judge(results)
@@ -136,9 +129,9 @@ class Recording:
             record(counts)
         self._note_refusal(results)
 
-    def _plan(self, results: Sequence[Result], now: datetime, breaker_is_open: bool) -> dict[PlannedStep, list[UUID]]:
+    def _plan(self, results: Sequence[Result], now: datetime, breaker_is_open: bool) -> dict[PlannedStep, list[str]]:
         """Group the results by what follows from them, so that a slice is a few statements."""
-        plan: dict[PlannedStep, list[UUID]] = defaultdict(list)
+        plan: dict[PlannedStep, list[str]] = defaultdict(list)
         retries: dict[tuple[Outcome, str, int, float | None], retry.Decision] = {}
         for result in results:
             if result.outcome is Outcome.ACCEPTED:
@@ -174,7 +167,7 @@ class Recording:
     def _end_subscriptions(self, results: Sequence[Result], now: datetime) -> None:
         ends = [
             SubscriptionEnd(
-                subscription_id=self._by_id[r.message_id].subscription_id,
+                subscription_id=UUID(self._by_id[r.message_id].subscription_id),
                 status=r.subscription_status,
                 reason=r.reason,
                 gone_at=None if r.gone_at is None else datetime.fromtimestamp(r.gone_at, UTC),
@@ -190,6 +183,22 @@ class Recording:
         refusal = next((r for r in results if r.outcome is Outcome.CREDENTIAL), None)
         if refusal is not None:
             credential_note_error(self.credential.pk, error=f"{refusal.http_status} {refusal.reason}")
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Do what only PostgreSQL can hinder; while it is away or refuses (deadlock, restart), hold it and try again."""
+    give_up_at = time.monotonic() + RECORD_PATIENCE_S
+    pause_s = 0.1
+    while True:
+        try:
+            return work()
+        except DatabaseLayerError as error:
+            connection.close()
+            if time.monotonic() + pause_s > give_up_at:
+                raise
+            log.warning("results are held: the database refused", extra={"cause": str(error)})
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
 
 
 class PlannedStep(NamedTuple):

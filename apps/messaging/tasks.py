@@ -14,7 +14,7 @@ from apps.messaging.senders import close_senders
 
 @shared_task(name="messaging.send_batch")
 def send_batch(batch_id: str, application_id: str | None = None) -> None:
-    dispatch.run_batch(UUID(batch_id), UUID(application_id) if application_id else None)
+    dispatch.run_batch(UUID(batch_id), UUID(application_id) if application_id else None, with_next=True)
 
 
 @shared_task(name="messaging.cancel_dispatch")

@@ -43,8 +43,9 @@ copied to every node."""
 HOT = {
     "accept: messages by text": r"^INSERT INTO messaging_message .*unnest",
     "claim: the batch, by application and key": r'^SELECT .*"messaging_dispatchbatch".* FOR UPDATE .*SKIP LOCKED',
-    "claim: the slice of the audience": r"^SELECT s\.id, s\.user_id, s\.token",
-    "claim: a batch that is due again, by range": r"^SELECT m\.id, .* BETWEEN .*m\.status = 'errored'",
+    "claim: the next that goes the same way": r'^SELECT .*"messaging_dispatchbatch"."due_at" <= .* FOR UPDATE .*SKIP LOCKED',
+    "claim: the slice of the audience": r"^SELECT s\.id::text, s\.user_id::text, s\.token",
+    "claim: a batch that is due again, by range": r"^SELECT m\.id::text, .* BETWEEN .*m\.status = 'errored'",
     "record: the lease": r'^UPDATE "messaging_dispatchbatch" SET "lease_until"',
     "record: accepted, refused and put off, by keys": r"^WITH moved AS \( UPDATE messaging_message",
     "record: subscriptions that end": r"^WITH ends AS",
@@ -131,6 +132,7 @@ def send_all(application) -> list[str]:
     with taken_down() as taken:
         for batch_id in list(waiting.values_list("pk", flat=True)):
             assert dispatch.run_batch(batch_id, application.pk)
+        dispatch.claim_next(DispatchBatch.objects.for_application(application).first())
     return taken
 
 

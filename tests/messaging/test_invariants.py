@@ -67,7 +67,7 @@ class World:
             claims.fail_rest(claim, "canceled")
         else:
             claims.fail_unsendable(claim)
-            by_id = dict(zip([m.pk for m in self.messages], outcomes, strict=True))
+            by_id = dict(zip([str(m.pk) for m in self.messages], outcomes, strict=True))
             results = [
                 Result(r.message_id, by_id[r.message_id][0], "why", 0, by_id[r.message_id][1]) for r in claim.recipients
             ]

@@ -9,7 +9,8 @@ from django_fsm import TransitionNotAllowed
 
 from apps.messaging import lifecycle
 from apps.messaging.models import Message, MessageEvent, MessageStatus
-from automata_signal.ids import event_id
+from apps.messaging.recorders import StatusCount
+from automata_signal.ids import event_id, new_id
 from tests.factories import make_messages
 
 SPECIFICATION = {
@@ -69,6 +70,30 @@ def test_a_set_moves_only_what_is_in_the_source_state(application, step):
     expected[target] += 3
     assert (len(moved), after) == (3, +expected)
     assert MessageEvent.objects.count() == 3
+
+
+def test_counted_moves_the_same_and_says_how_many_by_campaign_and_channel(application):
+    messages = make_messages(application, ["pending"] * 3 + ["failed"])
+    campaign_id = new_id()
+    Message.objects.filter(pk=messages[0].pk).update(campaign_id=campaign_id)
+    arguments = {"ids": [m.pk for m in messages], "application_id": application.pk, "at": timezone.now()}
+    counts = lifecycle.apply_counted("fail", source="pending", reason="because", **arguments)
+    scope = {"application_id": application.pk, "channel_type": "push"}
+    change = {"old": "pending", "new": "failed", "reason": "because"}
+    assert sorted(counts, key=lambda count: count.messages) == [
+        StatusCount(campaign_id=campaign_id, messages=1, **scope, **change),
+        StatusCount(campaign_id=None, messages=2, **scope, **change),
+    ]
+    assert MessageEvent.objects.count() == 3
+    assert lifecycle.apply_counted("fail", source="pending", **arguments) == []
+
+
+def test_a_message_that_lies_between_the_named_ones_does_not_move(application):
+    messages = make_messages(application, ["pending"] * 3)
+    named = [messages[0].pk, messages[2].pk]
+    lifecycle.apply_counted("send", source="pending", ids=named, application_id=application.pk, at=timezone.now())
+    moved = Message.objects.filter(status="successful").values_list("pk", flat=True)
+    assert sorted(moved) == sorted(named)
 
 
 def test_a_message_of_another_application_does_not_move(application, other_application):

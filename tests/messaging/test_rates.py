@@ -202,7 +202,7 @@ def test_pushbacks_halve_what_was_sent_and_it_grows_back_by_a_fixed_step(limit, 
     settings.RATE_PER_MINUTE = {"fcm": limit}
     clock, row = Clock(), credential()
     used(row, clock, 10, per_second=100)
-    assert note_pushbacks(row, pushbacks(60), now=clock.now)
+    assert note_pushbacks(row, pushbacks(60), answers=1_000, now=clock.now)
     slowed = snapshot(row, now=clock.now)
     assert slowed.is_slowed
     assert slowed.rate_per_minute == pytest.approx(100 * 60 / 2, rel=0.25)
@@ -224,7 +224,7 @@ def test_a_burst_of_pushbacks_slows_down_once_and_later_ones_again():
     used(row, clock, 10, per_second=400)
     rows = []
     for after_s in (0, 0.2, 0.4, 1.5):
-        note_pushbacks(row, pushbacks(300), now=clock.now + after_s)
+        note_pushbacks(row, pushbacks(300), answers=300, now=clock.now + after_s)
         rows.append(snapshot(row, now=clock.now + after_s).rate_per_minute)
     assert rows[1:3] == pytest.approx([rows[0]] * 2, rel=0.02)
     assert rows[3] < rows[0] * 0.7
@@ -233,7 +233,7 @@ def test_a_burst_of_pushbacks_slows_down_once_and_later_ones_again():
 def test_retry_after_holds_the_bucket():
     clock, row = Clock(), credential()
     used(row, clock, 5, per_second=100)
-    note_pushbacks(row, pushbacks(100, retry_after_s=30.0), now=clock.now)
+    note_pushbacks(row, pushbacks(100, retry_after_s=30.0), answers=100, now=clock.now)
     assert snapshot(row, now=clock.now).held_until.timestamp() == pytest.approx(clock.now + 30)
     pace = Pace([credential_bucket(row)], clock=clock)
     assert pace.take(10) is None
@@ -245,32 +245,99 @@ def test_retry_after_holds_the_bucket():
 def test_pushbacks_for_a_few_devices_slow_nobody_down():
     clock, row = Clock(), credential()
     used(row, clock, 5, per_second=400)
-    assert not note_pushbacks(row, pushbacks(9), now=clock.now), "too few"
-    assert not note_pushbacks(row, pushbacks(50), now=clock.now), "too small a share of 2,000"
+    assert not note_pushbacks(row, pushbacks(9), answers=500, now=clock.now), "too few"
+    assert not note_pushbacks(row, pushbacks(50), answers=500, now=clock.now), "too small a share of 2,000"
     apple = credential(provider="apns")
-    assert not note_pushbacks(apple, pushbacks(500, reason="TooManyRequests"), now=clock.now), "one device's"
+    ones = pushbacks(500, reason="TooManyRequests")
+    assert not note_pushbacks(apple, ones, answers=500, now=clock.now), "one device's"
     assert not snapshot(row, now=clock.now).is_slowed
 
 
 def test_apples_advice_for_one_message_holds_no_other():
     clock, row = Clock(), credential(provider="apns")
-    assert note_pushbacks(row, pushbacks(50, status=503, reason="Shutdown", retry_after_s=900.0), now=clock.now)
+    refused = pushbacks(50, status=503, reason="Shutdown", retry_after_s=900.0)
+    assert note_pushbacks(row, refused, answers=50, now=clock.now)
     seen = snapshot(row, now=clock.now)
     assert seen.is_slowed
     assert seen.held_until is None
 
 
+def sent_to(answer, clock, row, seconds, *, per_second):
+    """What an application of `per_second` sends to a provider whose `answer(n)` is how many of n it refuses; each
+    second's messages and refusals."""
+    seen = []
+    for _ in range(seconds):
+        clock.now += 1
+        pace, granted = Pace([credential_bucket(row)], clock=clock), 0
+        while granted < per_second and (more := pace.take(per_second - granted)):
+            granted += more
+        refused = answer(granted)
+        if refused:
+            note_pushbacks(row, pushbacks(refused, retry_after_s=10.0), answers=granted, now=clock.now + 0.1)
+        seen.append((granted, refused))
+    return seen
+
+
+@pytest.mark.parametrize(("limit", "share"), [(0, 0.1), (0, 0.2), (600_000, 0.2), (600_000, 0.4)])
+def test_what_is_refused_at_any_speed_slows_nobody_down_for_long(limit, share, settings):
+    """A provider that is half well, for a quarter of an hour: its refusals are not about our speed."""
+    settings.RATE_PER_MINUTE = {"fcm": limit}
+    chance = random.Random(1)
+    seen = sent_to(lambda n: round(n * share * chance.uniform(0.8, 1.2)), Clock(), credential(), 900, per_second=400)
+    assert sum(granted for granted, _ in seen) > 0.85 * 900 * 400
+    assert min(granted for granted, _ in seen[:10]) < 250, "it was tried whether a lower speed helps"
+
+
+@pytest.mark.parametrize("allowed", [40, 120, 280, 360])
+def test_a_quota_is_found_and_kept(allowed):
+    """A provider that takes so many a second: the more we send, the more it refuses."""
+    seen = sent_to(lambda n: max(0, n - allowed), Clock(), credential(), 600, per_second=400)[120:]
+    granted, refused = (sum(column) for column in zip(*seen, strict=True))
+    assert granted - refused > 0.5 * 480 * allowed, "and used"
+    assert refused < 0.2 * granted
+
+
+def test_a_provider_that_refuses_most_is_asked_ever_less():
+    clock, row = Clock(), credential()
+    used(row, clock, 10, per_second=400)
+    rates_seen = []
+    for _ in range(8):
+        clock.now += 1.1
+        note_pushbacks(row, pushbacks(300, status=503, reason="UNAVAILABLE"), answers=500, now=clock.now)
+        rates_seen.append(snapshot(row, now=clock.now).rate_per_minute / 60)
+    assert rates_seen[0] == pytest.approx(200, rel=0.2)
+    assert rates_seen[-1] < 20
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("refusal", ["UNAVAILABLE-plain", "QUOTA_EXCEEDED"])
+def test_a_fifth_refused_for_good_delays_those_messages_and_no_others(application, fcm, settings, refusal):
+    """With a Retry-After or without: 1,200 messages have their first attempt in seconds, not in minutes."""
+    settings.BATCH_SIZE = 250
+    make_subscriptions(application, fcm_tokens(1_200), type="AndroidPush")
+    fcm.settings(latency_ms=20)
+    fcm.behave(refusal, share=0.2)
+    batch_ids, begin = sliced(application), time.monotonic()
+    while Message.objects.filter(attempts__gt=0).count() < 1_200:
+        assert time.monotonic() < begin + 40
+        due = DispatchBatch.objects.filter(pk__in=batch_ids, state="waiting", due_at__lte=timezone.now())
+        for batch_id in due.values_list("pk", flat=True):
+            dispatch.run_batch(batch_id)
+    assert fcm.stats()["reasons"][refusal.partition("-")[0]] > 150
+    assert set(Message.objects.values_list("status", flat=True)) == {"successful", "errored"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_429_with_retry_after_slows_the_project_down_and_it_goes_on_later(application, fcm):
     make_subscriptions(application, fcm_tokens(100), type="AndroidPush")
-    fcm.behave({"name": "QUOTA_EXCEEDED", "retry_after_s": 30}, next=40)
+    fcm.behave({"name": "QUOTA_EXCEEDED", "retry_after_s": 30}, next=60)
     first, second = sliced(application)[0], sliced(application)[0]
     dispatch.run_batch(first)
     row = ChannelCredential.objects.get()
     seen = snapshot(row)
     assert seen.is_slowed
     assert seen.held_until > timezone.now() + timedelta(seconds=25)
-    assert Message.objects.filter(status="errored", error_reason="QUOTA_EXCEEDED").count() == 40
+    assert Message.objects.filter(status="errored", error_reason="QUOTA_EXCEEDED").count() == 60
 
     before = fcm.stats()["requests"]
     dispatch.run_batch(second)
@@ -335,7 +402,7 @@ def test_without_redis_a_batch_that_is_too_slow_for_a_worker_goes_back(dead_redi
 
 def test_without_redis_a_retry_after_still_holds(dead_redis):
     row = credential()
-    assert note_pushbacks(row, pushbacks(20, retry_after_s=30.0))
+    assert note_pushbacks(row, pushbacks(20, retry_after_s=30.0), answers=20)
     pace = Pace([credential_bucket(row)])
     assert pace.take(10) is None
     assert pace.back_in_s > 25

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from apps.messaging.adapters import push_content
 from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
-from apps.messaging.adapters.http2 import Answer, Request
+from apps.messaging.adapters.http2 import Answer, Request, encode_lines
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
 from apps.messaging.adapters.reasons import MINUTE_S, apns_verdict
 
@@ -158,10 +158,12 @@ class _Encoded(NamedTuple):
     """A content as APNs takes it, but for the message id."""
 
     content: Content
-    head: bytes
-    tail: bytes
+    expires_at: float | None
+    body: list[bytes]
+    """Between these parts comes the message id."""
     headers: list[bytes]
-    has_collapse_id: bool
+    own_headers: list[bytes]
+    """Likewise."""
 
 
 class ApnsSender(PushSender):
@@ -173,48 +175,49 @@ class ApnsSender(PushSender):
         self._token = ProviderToken(credential)
         self._authorization = b""
         self._encoded: dict[int, _Encoded] = {}
-        self._address_by_test_type: dict[int, str] = {}
+        self._origin_by_test_type: dict[int, str] = {}
         if credential.environment in ("production", "both"):
-            self._address_by_test_type[0] = f"{endpoint.url}/3/device/"
+            self._origin_by_test_type[0] = endpoint.url
         if credential.environment in ("sandbox", "both") and endpoint.sandbox_url:
-            self._address_by_test_type |= dict.fromkeys((1, 2), f"{endpoint.sandbox_url}/3/device/")
+            self._origin_by_test_type |= dict.fromkeys((1, 2), endpoint.sandbox_url)
 
     def _review(self) -> None:
         self._authorization = self._token.authorization()
         self._encoded.clear()
 
     def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
-        message_uuid, token, content, test_type = delivery
-        address = self._address_by_test_type.get(test_type)
-        if address is None:
-            return Result(message_uuid, Outcome.UNSUPPORTED, "EnvironmentNotServed")
+        message_id, token, content, test_type, expires_at = delivery
+        origin = self._origin_by_test_type.get(test_type)
+        if origin is None:
+            return Result(message_id, Outcome.UNSUPPORTED, "EnvironmentNotServed")
         if not (token.isalnum() and token.isascii()):
             return _refused(delivery, 400, "BadDeviceToken", http_status=0)
-        encoded = self._encoded.get(id(content)) or self._encode(content)
-        message_id = str(message_uuid).encode()
-        own_headers = [b"apns-id: " + message_id]
-        if not encoded.has_collapse_id:
-            own_headers.append(b"apns-collapse-id: " + message_id)
+        encoded = self._encoded.get(id(content))
+        if encoded is None or encoded.expires_at != expires_at:
+            encoded = self._encode(content, expires_at)
+        own = message_id.encode()
         is_fresh = type(tag) is Again and tag.on_new_connection
-        body = encoded.head + message_id + encoded.tail
-        return Request(tag, address + token, encoded.headers, body, is_fresh, own_headers)
+        path = b"/3/device/" + token.encode()
+        return Request(
+            tag, origin, path, encoded.headers, own.join(encoded.body), is_fresh, own.join(encoded.own_headers)
+        )
 
-    def _encode(self, content: Content) -> _Encoded:
+    def _encode(self, content: Content, expires_at: float | None) -> _Encoded:
         body, options = _encode(content)
-        head, tail = body.split(_MESSAGE_ID.encode())
+        placeholder = _MESSAGE_ID.encode()
         headers = [
             self._authorization,
             b"apns-topic: " + self._credential.bundle_id.encode(),
             b"apns-push-type: background" if options.silent else b"apns-push-type: alert",
             b"apns-priority: 5" if options.silent or options.priority == "normal" else b"apns-priority: 10",
         ]
-        if self._expires_at is not None:
-            headers.append(b"apns-expiration: %d" % max(0, int(self._expires_at)))
-        if options.collapse_key:
-            headers.append(b"apns-collapse-id: " + options.collapse_key.encode())
+        if expires_at is not None:
+            headers.append(b"apns-expiration: %d" % max(0, int(expires_at)))
+        collapse_id = options.collapse_key.encode() if options.collapse_key else placeholder
+        own_headers = encode_lines([b"apns-id: " + placeholder, b"apns-collapse-id: " + collapse_id])
         if len(self._encoded) >= _ENCODED_MAX:
             self._encoded.clear()
-        encoded = _Encoded(content, head, tail, headers, bool(options.collapse_key))
+        encoded = _Encoded(content, expires_at, body.split(placeholder), headers, own_headers.split(placeholder))
         self._encoded[id(content)] = encoded
         return encoded
 

@@ -11,7 +11,6 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
-from uuid import UUID
 
 
 class Outcome(enum.Enum):
@@ -53,17 +52,20 @@ class Delivery(NamedTuple):
     Recipients of a plain batch share one `Content` object; adapters encode it once per object.
     """
 
-    message_id: UUID
+    message_id: str
+    """A UUID as text: the form in which it is sent and recorded."""
     address: str
     content: Content
     test_type: int = 0
     """0 production, 1 development, 2 ad hoc (specification 3.3)."""
+    expires_at: float | None = None
+    """Epoch seconds after which the provider need not try; None leaves it to the provider."""
 
 
 class Result(NamedTuple):
     """The provider's answer for one delivery."""
 
-    message_id: UUID
+    message_id: str
     outcome: Outcome
     reason: str = ""
     """The provider's own word, for example `BadDeviceToken`; empty when accepted."""
@@ -116,13 +118,12 @@ class Endpoint:
 class Sender(Protocol):
     """Open connections to one provider with one credential; lives as long as its worker process."""
 
-    def send(self, deliveries: Iterable[Delivery | None], *, expires_at: float | None = None) -> Iterator[Result]:
+    def send(self, deliveries: Iterable[Delivery | None]) -> Iterator[Result]:
         """Send each delivery, and yield one result for each, in the order the answers come.
 
         `deliveries` is consumed lazily, and may give None when it has nothing yet: it is asked again soon. When it
-        ends early (pause, cancel), what is in flight is still answered and nothing more leaves. `expires_at` is epoch
-        seconds after which the provider need not try; None leaves it to the provider. Never raises for a single
-        recipient, nor loses one.
+        ends early (pause, cancel), what is in flight is still answered and nothing more leaves. Never raises for a
+        single recipient, nor loses one.
         """
 
     def close(self) -> None:

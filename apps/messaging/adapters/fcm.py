@@ -109,6 +109,7 @@ class _Encoded(NamedTuple):
     """A content as FCM takes it: between these parts comes the message id, and the address before the first."""
 
     content: Content
+    expires_at: float | None
     parts: list[bytes]
 
 
@@ -117,7 +118,8 @@ class FcmSender(PushSender):
 
     def __init__(self, account: ServiceAccount, endpoint: Endpoint, target: str) -> None:
         super().__init__(endpoint)
-        self._url = f"{endpoint.url}/v1/projects/{account.project_id}/messages:send"
+        self._origin = endpoint.url
+        self._path = f"/v1/projects/{account.project_id}/messages:send".encode()
         self._tokens = AccessTokens(account._asdict(), token_url=endpoint.token_url, ca_file=endpoint.ca_file)
         self._target = target
         self._opening = _OPENING + orjson.dumps(target) + b":"
@@ -131,23 +133,26 @@ class FcmSender(PushSender):
         self._encoded.clear()  # the lifetime in it is in seconds from now
 
     def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
-        message_uuid, address, content, _ = delivery
-        encoded = self._encoded.get(id(content)) or self._encode(content)
+        message_id, address, content, _, expires_at = delivery
+        encoded = self._encoded.get(id(content))
+        if encoded is None or encoded.expires_at != expires_at:
+            encoded = self._encode(content, expires_at)
         try:
             target = orjson.dumps(address)
         except TypeError:  # an address that is no Unicode
             return _refused(delivery, 400, TOKEN_INVALID, http_status=0)
-        body = self._opening + target + str(message_uuid).encode().join(encoded.parts)
-        return Request(tag, self._url, self._headers, body)
+        body = self._opening + target + message_id.encode().join(encoded.parts)
+        return Request(tag, self._origin, self._path, self._headers, body)
 
-    def _encode(self, content: Content) -> _Encoded:
+    def _encode(self, content: Content, expires_at: float | None) -> _Encoded:
         ttl_s = None
-        if self._expires_at is not None:
-            ttl_s = min(TTL_S_MAX, max(0, int(self._expires_at - time.time())))
+        if expires_at is not None:
+            ttl_s = min(TTL_S_MAX, max(0, int(expires_at - time.time())))
         body = _encode(content, self._target, ttl_s=ttl_s)
         if len(self._encoded) >= _ENCODED_MAX:
             self._encoded.clear()
-        encoded = self._encoded[id(content)] = _Encoded(content, body.split(_MESSAGE_ID.encode()))
+        encoded = _Encoded(content, expires_at, body.split(_MESSAGE_ID.encode()))
+        self._encoded[id(content)] = encoded
         return encoded
 
     def _parse(self, delivery: Delivery, answer: Answer[Tag]) -> Result | Again:

@@ -52,13 +52,11 @@ class PushSender(ABC):
             streams=endpoint.streams,
             timeout_s=endpoint.timeout_s,
         )
-        self._expires_at: float | None = None
         self._review_at = 0.0
         self._obstacle: NoAuthorization | None = None
 
-    def send(self, deliveries: Iterable[Delivery | None], *, expires_at: float | None = None) -> Iterator[Result]:
-        """See `Sender.send`. `deliveries` may give None when there is nothing to send yet: it is asked again soon."""
-        self._expires_at = expires_at
+    def send(self, deliveries: Iterable[Delivery | None]) -> Iterator[Result]:
+        """See `Sender.send`."""
         self._review_at = 0.0
         again: deque[Again] = deque()
         in_flight = 0
@@ -137,4 +135,4 @@ class PushSender(ABC):
 
 
 def _in_place(result: Result) -> Answer[Tag]:
-    return Answer(Request(result, "", (), b""), 0, None, b"")
+    return Answer(Request(result, "", b"", (), b""), 0, None, b"")

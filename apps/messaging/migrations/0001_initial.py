@@ -217,7 +217,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'batch',
                 'verbose_name_plural': 'batches',
-                'indexes': [models.Index(fields=['dispatch', 'id'], name='batch_of_dispatch'), models.Index(fields=['application', 'first_id'], name='batch_by_message_range'), models.Index(condition=models.Q(('state', 'waiting')), fields=['due_at'], name='batch_waiting'), models.Index(condition=models.Q(('state', 'claimed')), fields=['lease_until'], name='batch_claimed'), models.Index(condition=models.Q(('has_failed', True)), fields=['application', 'first_id'], name='batch_with_failed')],
+                'indexes': [models.Index(fields=['dispatch', 'id'], name='batch_of_dispatch'), models.Index(fields=['application', 'first_id'], name='batch_by_message_range'), models.Index(condition=models.Q(('state', 'waiting')), fields=['due_at'], name='batch_waiting'), models.Index(condition=models.Q(('state', 'waiting')), fields=['application', 'subscription_type', 'priority', 'due_at'], name='batch_next'), models.Index(condition=models.Q(('state', 'claimed')), fields=['lease_until'], name='batch_claimed'), models.Index(condition=models.Q(('has_failed', True)), fields=['application', 'first_id'], name='batch_with_failed')],
             },
         ),
         migrations.AddIndex(

@@ -49,7 +49,7 @@ def endpoint(peer: Peer, **changes: Any) -> Endpoint:
 
 
 def delivery(address: str = "a1" * 32, content: Content = HELLO, test_type: int = 0) -> Delivery:
-    return Delivery(new_id(), address, content, test_type)
+    return Delivery(str(new_id()), address, content, test_type)
 
 
 def deliveries(count: int, content: Content = HELLO) -> Iterator[Delivery]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from uuid import UUID
 
 import jwt
 import orjson
@@ -47,7 +46,7 @@ def test_a_message_as_apns_receives_it(peer, apns):
         },
     )
     one = delivery("ab" * 32, content)
-    (result,) = apns().send([one], expires_at=1_800_000_000.9)
+    (result,) = apns().send([one._replace(expires_at=1_800_000_000.9)])
     assert result == (one.message_id, Outcome.ACCEPTED, "", 200, None, None, None, "")
     (seen,) = peer.requests
     message_id = str(one.message_id)
@@ -100,7 +99,7 @@ def test_a_badge_of_0_is_sent_since_it_clears(peer, apns):
 
 
 def test_now_or_never_is_an_expiration_of_0(peer, apns):
-    list(apns().send([delivery()], expires_at=0.0))
+    list(apns().send([delivery()._replace(expires_at=0.0)]))
     assert peer.requests[0].headers["apns-expiration"] == "0"
 
 
@@ -110,7 +109,7 @@ def test_a_shared_content_and_personal_ones_can_be_mixed(peer, apns):
     mixed = [d for pair in zip(personal, shared, strict=True) for d in pair]
     results = list(apns().send(mixed))
     assert {r.outcome for r in results} == {Outcome.ACCEPTED}
-    by_id = {UUID(sent_payload(seen)["automata"]["message_id"]): seen for seen in peer.requests}
+    by_id = {sent_payload(seen)["automata"]["message_id"]: seen for seen in peer.requests}
     for d in mixed:
         seen = by_id[d.message_id]
         assert seen.path == f"/3/device/{d.address}"

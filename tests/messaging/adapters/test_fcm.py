@@ -13,6 +13,7 @@ from firebase_admin._messaging_encoder import MessageEncoder
 
 from apps.messaging.adapters.base import Content, ContentError, CredentialError, Outcome
 from apps.messaging.adapters.fcm import FcmAdapter
+from automata_signal.ids import new_id
 from tests.messaging.adapters.deliveries import FCM_ACCOUNT, captured, deliveries, delivery, fcm_secret
 from tests.messaging.adapters.peer import Hang, Reply, Seen
 
@@ -46,7 +47,7 @@ def test_a_message_equals_what_google_s_client_builds(peer, fcm):
         },
     )
     one = delivery(TOKEN, content)
-    list(fcm().send([one], expires_at=time.time() + 3600.5))
+    list(fcm().send([one._replace(expires_at=time.time() + 3600.5)]))
     message_id = str(one.message_id)
     expected = messaging.Message(
         token=TOKEN,
@@ -112,22 +113,23 @@ def test_an_address_that_is_no_text_never_leaves(peer, fcm):
 
 @pytest.mark.parametrize(("seconds", "ttl"), [(0.0, "0s"), (-100.0, "0s"), (60.5, "60s"), (10**8, "2419200s")])
 def test_the_lifetime_is_what_is_left(peer, fcm, seconds, ttl):
-    list(fcm().send([delivery(TOKEN)], expires_at=time.time() + seconds))
+    list(fcm().send([delivery(TOKEN)._replace(expires_at=time.time() + seconds)]))
     assert sent_message(peer.requests[0])["android"]["ttl"] == ttl
 
 
 def test_now_or_never_is_a_lifetime_of_0(peer, fcm):
-    list(fcm().send([delivery(TOKEN)], expires_at=0.0))
+    list(fcm().send([delivery(TOKEN)._replace(expires_at=0.0)]))
     assert sent_message(peer.requests[0])["android"]["ttl"] == "0s"
 
 
 def test_the_lifetime_shrinks_while_a_long_send_goes_on(peer, fcm):
     def slowly():
-        yield delivery(TOKEN)
+        yield one
         time.sleep(1.3)
-        yield delivery(TOKEN)
+        yield one._replace(message_id=str(new_id()))
 
-    list(fcm().send(slowly(), expires_at=time.time() + 100))
+    one = delivery(TOKEN)._replace(expires_at=time.time() + 100)
+    list(fcm().send(slowly()))
     first, second = (int(sent_message(seen)["android"]["ttl"][:-1]) for seen in peer.requests)
     assert first - second in (1, 2)
 

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.messaging.adapters.http2.headers import HeaderError, encode_lines, encode_target, read_answer_headers
+from apps.messaging.adapters.http2.headers import (
+    HeaderError,
+    encode_lines,
+    encode_path,
+    encode_target,
+    read_answer_headers,
+)
 
 names = st.text("abcdefghijklmnopqrstuvwxyz-0123456789", min_size=1, max_size=40).map(lambda n: "x-" + n)
 values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=400)
@@ -14,7 +20,7 @@ values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40
 @given(st.lists(st.tuples(names, values), max_size=10), values)
 def test_what_we_write_is_read_by_another(fields, path):
     lines = [f"{name}: {value}".encode() for name, value in fields]
-    block = encode_target(b"api.push.apple.com:443", b"/" + path.encode()) + encode_lines(lines)
+    block = encode_target(b"api.push.apple.com:443") + encode_path(b"/" + path.encode()) + encode_lines(lines)
     decoded = hpack.Decoder().decode(block)
     assert [tuple(field) for field in decoded] == [
         (":method", "POST"),

@@ -65,7 +65,9 @@ def test_apns_takes_what_we_send(apns_sandbox, content, test_type):
     sender = ApnsAdapter().open(apns_secret(environment="both"), endpoint(apns_sandbox))
     sent = [delivery(f"{n:064x}", content, test_type) for n in range(300)]
     for expires_at in (None, 0.0, 4_000_000_000.0):
-        assert Counter(r.outcome for r in sender.send(sent, expires_at=expires_at)) == {Outcome.ACCEPTED: 300}
+        assert Counter(r.outcome for r in sender.send(one._replace(expires_at=expires_at) for one in sent)) == {
+            Outcome.ACCEPTED: 300
+        }
     sender.close()
 
 
@@ -74,7 +76,7 @@ def test_fcm_takes_what_we_send(fcm_sandbox, content):
     sender = FcmAdapter().open(fcm_secret(), endpoint(fcm_sandbox))
     sent = [delivery(f"token-{n}", content) for n in range(300)]
     for expires_at in (None, 0.0, 4_000_000_000.0):
-        results = list(sender.send(sent, expires_at=expires_at))
+        results = list(sender.send(one._replace(expires_at=expires_at) for one in sent))
         assert Counter(r.outcome for r in results) == {Outcome.ACCEPTED: 300}
         assert all(r.provider_message_id.startswith("projects/demo/messages/") for r in results)
     sender.close()

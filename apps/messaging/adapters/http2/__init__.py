@@ -12,5 +12,6 @@ of RFC 9113 that a client of small POSTs needs; TLS is Python's `ssl`.
 
 from apps.messaging.adapters.http2.client import Http2Client, ca_bundle
 from apps.messaging.adapters.http2.connection import Answer, Failure, Request
+from apps.messaging.adapters.http2.headers import encode_lines
 
-__all__ = ["Answer", "Failure", "Http2Client", "Request", "ca_bundle"]
+__all__ = ["Answer", "Failure", "Http2Client", "Request", "ca_bundle", "encode_lines"]

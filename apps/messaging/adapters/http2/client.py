@@ -163,7 +163,7 @@ class Http2Client:
     def _place(self, stream: Stream) -> None:
         """Put a request on a connection that has room, or on a new one; else it waits, or fails if there is no way."""
         request = stream.request
-        origin = self._origin(request.url)
+        origin = self._origins.get(request.origin) or self._origin(request.origin)
         if stream.wants_new_connection:
             stream.wants_new_connection = False
             for old in origin.connections:
@@ -179,11 +179,7 @@ class Http2Client:
             self._waiting.append(stream)
 
     def _origin(self, url: str) -> Origin:
-        name = url[: url.index("/", 8)]
-        origin = self._origins.get(name)
-        if origin is None:
-            origin = self._origins[name] = Origin(name)
-        return origin
+        return self._origins.setdefault(url, Origin(url))
 
     def _may_open(self, origin: Origin) -> bool:
         """Another connection only when those there are told their limits and are full."""
@@ -346,7 +342,7 @@ class Http2Client:
                 self._lose(origin, connection, "operation_timedout")  # it fell silent: leave it, and others with it
         while self._waiting and self._waiting[0].deadline <= now:
             stream = self._waiting.popleft()
-            self._fail(self._origin(stream.request.url), stream, Failure.NOT_SENT, "operation_timedout")
+            self._fail(self._origin(stream.request.origin), stream, Failure.NOT_SENT, "operation_timedout")
 
     def _fail(self, origin: Origin, stream: Stream, failure: Failure, reason: str) -> None:
         self._tell(origin, reason)

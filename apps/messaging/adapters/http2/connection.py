@@ -14,7 +14,13 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from apps.messaging.adapters.http2.headers import HeaderError, encode_lines, encode_target, read_answer_headers
+from apps.messaging.adapters.http2.headers import (
+    HeaderError,
+    encode_lines,
+    encode_path,
+    encode_target,
+    read_answer_headers,
+)
 
 Tag = TypeVar("Tag")
 
@@ -49,14 +55,16 @@ class Request(NamedTuple, Generic[Tag]):
     """One POST. `tag` is the caller's; the whole request comes back with the answer."""
 
     tag: Tag
-    url: str
+    origin: str
+    """`https://host:port`."""
+    path: bytes
     headers: Sequence[bytes]
     """`name: value` lines, names in lower case. The same object given again is encoded once."""
     body: bytes
     fresh: bool = False
     """Send it on a new connection."""
-    more_headers: Sequence[bytes] = ()
-    """Those of this request alone."""
+    more_headers: bytes = b""
+    """Those of this request alone, as `encode_lines` gives them."""
 
 
 class Answer(NamedTuple, Generic[Tag]):
@@ -102,9 +110,10 @@ class Stream:
         """When it is given up, in `time.monotonic` seconds."""
         self.tries = 0
         self.wants_new_connection = request.fresh
-        self.begin(0)
+        self.status = 0
 
     def begin(self, window: int) -> None:
+        """On a connection, where it has not been yet or was not looked at."""
         self.body = b""
         """What of the body could not be queued yet."""
         self.window = window
@@ -129,7 +138,6 @@ class Connection:
 
     def __init__(self, sock: ssl.SSLSocket, authority: bytes, *, streams: int, now: float) -> None:
         self.sock = sock
-        self.authority = authority
         self.streams: dict[int, Stream] = {}
         """What is in flight, oldest first."""
         self.heard_at = now
@@ -150,6 +158,7 @@ class Connection:
         self._blocked: dict[int, Stream] = {}
         self._in = b""
         self._header_block: tuple[int, int, bytes] | None = None
+        self._target = encode_target(authority)
         self._lines: tuple[Sequence[bytes], bytes] = ((), b"")
         self._out = bytearray()
         self._queued = 0
@@ -182,11 +191,8 @@ class Connection:
         self.streams[stream_id] = stream
         self.room -= 1
         stream.begin(self._first_window)
-        path = request.url[request.url.index("/", 8) :].encode()
-        block = encode_target(self.authority, path) + self._encoded(request.headers)
-        if request.more_headers:
-            block += encode_lines(request.more_headers)
-        body = request.body
+        _, _, path, headers, body, _, more_headers = request
+        block = b"%b%b%b%b" % (self._target, encode_path(path), self._encoded(headers), more_headers)
         size = len(body)
         if (
             size <= self._window

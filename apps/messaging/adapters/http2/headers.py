@@ -29,9 +29,17 @@ class HeaderError(ValueError):
     """The peer's header block breaks RFC 7541 or uses the table that we have not given it."""
 
 
-def encode_target(authority: bytes, path: bytes) -> bytes:
-    """The pseudo-headers of a POST."""
-    return b"%b%b%b%b%b" % (_POST_HTTPS, _AUTHORITY, _string(authority), _PATH, _string(path))
+def encode_target(authority: bytes) -> bytes:
+    """The pseudo-headers of a POST, but for the path, which comes next."""
+    return b"%b%b%b" % (_POST_HTTPS, _AUTHORITY, _string(authority))
+
+
+def encode_path(path: bytes) -> bytes:
+    """The pseudo-header that completes `encode_target`."""
+    length = len(path)
+    if length < 127:
+        return b"%b%c%b" % (_PATH, length, path)
+    return _PATH + _string(path)
 
 
 def encode_lines(lines: Iterable[bytes]) -> bytes:
