@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.messaging import lifecycle, retry
@@ -27,6 +27,7 @@ from apps.messaging.recorders import PLANNED, StatusCount, record
 from apps.messaging.rendering import RenderError
 from apps.subscriptions.targeting import JOIN_USER, REACHABLE, compile_criteria
 from automata_signal.ids import IdRange, new_id, new_range
+from automata_signal.prepared import prepared_cursor
 
 
 class Recipient(NamedTuple):
@@ -95,7 +96,7 @@ def _waiting(application_id: UUID) -> QuerySet[DispatchBatch]:
     """Batches that nobody holds and that are not paused, to be locked by who reads them."""
     return (
         DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
-        .select_related("dispatch", "application")
+        .select_related("dispatch")
         .filter(application_id=application_id, dispatch__application_id=application_id, state=BatchState.WAITING)
         .exclude(dispatch__state=DispatchState.PAUSED)
     )
@@ -258,11 +259,24 @@ def _fetch_due_messages(claim: Claim) -> None:
         claim.recipients.append(Recipient(message_id, subscription_id, attempts, token, test_type, content))
 
 
+_RENEW = """
+    UPDATE messaging_dispatchbatch SET lease_until = %(until)s
+    WHERE application_id = %(application_id)s AND id = %(batch_id)s AND lease_id = %(lease_id)s
+"""
+
+
 def renew_lease(claim: Claim) -> bool:
     """Hold the batch for another lease; false if another worker has it."""
     until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
-    held = DispatchBatch.objects.filter(application_id=claim.batch.application_id, pk=claim.batch.pk)
-    return held.filter(lease_id=claim.batch.lease_id).update(lease_until=until) == 1
+    with prepared_cursor() as cursor:
+        cursor.execute(_RENEW, _held(claim) | {"until": until})
+        return cursor.rowcount == 1
+
+
+def _held(claim: Claim) -> dict[str, Any]:
+    """What finds the batch of a claim while the lease is ours."""
+    batch = claim.batch
+    return {"application_id": batch.application_id, "batch_id": batch.pk, "lease_id": batch.lease_id}
 
 
 def move(claim: Claim, step: str, source: str, ids: Sequence[UUID | str], **kwargs: Any) -> list[StatusCount]:
@@ -294,34 +308,48 @@ def _fail(
         record(move(claim, "fail", source, ids, at=timezone.now(), reason=reason, details=details))
 
 
+# What the range of the batch still holds decides what becomes of the batch. One that was canceled meanwhile and has
+# something left is not touched: that is to be failed first.
+_FINISH = """
+    UPDATE messaging_dispatchbatch b
+    SET lease_id = NULL, lease_until = NULL, queued_at = NULL, has_failed = b.has_failed OR m.failed > 0,
+        state = CASE WHEN m.is_over THEN 'done' ELSE 'waiting' END,
+        finished_at = CASE WHEN m.is_over THEN %(now)s::timestamptz END,
+        due_at = CASE WHEN m.is_over THEN b.due_at
+                      WHEN m.pending = 0 THEN m.next_retry
+                      ELSE least(greatest(%(due_at)s::timestamptz, %(now)s::timestamptz), m.next_retry) END
+    FROM messaging_dispatch d, (
+        SELECT *, pending = 0 AND next_retry IS NULL AS is_over
+        FROM (
+            SELECT count(*) FILTER (WHERE status = 'pending') AS pending,
+                   count(*) FILTER (WHERE status = 'failed') AS failed,
+                   min(retry_at) FILTER (WHERE status = 'errored') AS next_retry
+            FROM messaging_message
+            WHERE application_id = %(application_id)s AND id BETWEEN %(first)s AND %(last)s
+        ) counted
+    ) m
+    WHERE b.application_id = %(application_id)s AND b.id = %(batch_id)s AND b.lease_id = %(lease_id)s
+      AND d.application_id = %(application_id)s AND d.id = %(dispatch_id)s AND (d.state <> 'canceled' OR m.is_over)
+"""
+
+
 def finish_batch(claim: Claim) -> None:
     """Give the batch back: done, or waiting for the next attempt of its messages."""
     if claim.lost or claim.is_finished:
         return
     fail_unsendable(claim)
-    if in_state(claim, DispatchState.CANCELED):
+    if not _finish(claim) and in_state(claim, DispatchState.CANCELED):
         fail_rest(claim, retry.CANCELED)
-    in_batch = Message.objects.filter(
-        application_id=claim.batch.application_id, id__range=(claim.ids.base, claim.ids.last)
-    )
-    state = in_batch.aggregate(  # one look at the range for all three
-        pending=Count("id", filter=Q(status=MessageStatus.PENDING)),
-        failed=Count("id", filter=Q(status=MessageStatus.FAILED)),
-        next_retry=Min("retry_at", filter=Q(status=MessageStatus.ERRORED)),
-    )
-    next_retry = state["next_retry"]
-    changes: dict[str, Any] = {"lease_id": None, "lease_until": None, "queued_at": None}
-    changes |= {"has_failed": True} if state["failed"] else {}
-    if state["pending"]:
-        due_at = max(claim.batch.due_at, timezone.now())
-        changes |= {"state": BatchState.WAITING, "due_at": min(due_at, next_retry or due_at)}
-    elif next_retry is not None:
-        changes |= {"state": BatchState.WAITING, "due_at": next_retry}
-    else:
-        changes |= {"state": BatchState.DONE, "finished_at": timezone.now()}
-    held = DispatchBatch.objects.filter(application_id=claim.batch.application_id, pk=claim.batch.pk)
-    held.filter(lease_id=claim.batch.lease_id).update(**changes)
+        _finish(claim)
     claim.is_finished = True
+
+
+def _finish(claim: Claim) -> bool:
+    parameters = _held(claim) | {"dispatch_id": claim.dispatch.pk, "now": timezone.now(), "due_at": claim.batch.due_at}
+    parameters |= {"first": claim.ids.base, "last": claim.ids.last}
+    with prepared_cursor() as cursor:
+        cursor.execute(_FINISH, parameters)
+        return cursor.rowcount == 1
 
 
 def in_state(claim: Claim, state: DispatchState) -> bool:
