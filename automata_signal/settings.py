@@ -195,6 +195,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "options": (
             f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout={DATABASE_LOCK_TIMEOUT_MS}"
             f" -c idle_in_transaction_session_timeout={DATABASE_IDLE_TIMEOUT_MS}"
+            " -c plan_cache_mode=force_generic_plan"  # of `automata_signal.prepared`: one plan for all parameters
         ),
     }
 )
@@ -218,6 +219,8 @@ CHANNELS = ("push", "email", "sms", "kakao", "in_app")
 PRIORITIES = ("high", "medium", "low")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+"""A full Redis refuses: a worker connects again instead of ending."""
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "queue_order_strategy": "priority",  # a worker with several queues empties the first before the second
     "visibility_timeout": 3_600,
@@ -241,6 +244,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SCHEDULE = {
     "queue what is due": {"task": "messaging.queue_due", "schedule": 1.0, "options": {"expires": 5}},
     "free abandoned batches": {"task": "messaging.free_abandoned", "schedule": 10.0, "options": {"expires": 30}},
+    "continue cancels": {"task": "messaging.continue_cancels", "schedule": 10.0, "options": {"expires": 30}},
     "fail unanswered messages": {"task": "messaging.expire_unreceived", "schedule": 300.0},
     "make partitions": {"task": "messaging.make_partitions", "schedule": 3_600.0},
     "check partitions": {"task": "messaging.check_partitions", "schedule": 3_600.0},
@@ -256,7 +260,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Messages ----------------------------------------------------------------------------------------------------
 
-BATCH_SIZE: int = env.int("BATCH_SIZE", 1_000)
+BATCH_SIZE: int = env.int("BATCH_SIZE", 2_000)
 """Recipients in one slice of a campaign."""
 BATCH_LEASE_S: int = env.int("BATCH_LEASE_S", 120)
 """How long a worker may hold a slice without a sign of life before another takes it."""
@@ -340,6 +344,8 @@ API_RATE_PER_MINUTE = {
     "unauthenticated": env.int("API_RATE_UNAUTHENTICATED_PER_MINUTE", 600),
     "sign_in": env.int("API_RATE_SIGN_IN_PER_MINUTE", 10),
 }
+API_KEY_CACHE_S: float = env.float("API_KEY_CACHE_S", 1.0)
+"""For how long a web process takes a key and its application as it last read them; 0: it reads them each time."""
 IDEMPOTENCY_KEEP_HOURS = 24
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apps.tenants.access.CallerAuthentication"],

@@ -112,7 +112,7 @@ class Breaker:
             return self.is_open
         self._judged = results
         refused = [result for result in results if result.outcome is not Outcome.ACCEPTED]
-        note_pushbacks(self.credential, refused)
+        note_pushbacks(self.credential, refused, answers=len(results))
         if self.is_probe:
             self._judge_probe(results)
             return self.is_open

@@ -1,7 +1,7 @@
 """Taking a batch, and having its messages: one transaction, committed before anything is sent.
 
-A campaign's messages are made here, from the slice of the audience, when their batch is first claimed; the slice and
-its messages are one transaction, so a crash neither skips nor repeats a recipient.
+A campaign's messages are made when their batch is first claimed (`making`); the claim and its messages are one
+transaction, so a crash neither skips nor repeats a recipient.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -21,25 +21,11 @@ from django.utils import timezone
 
 from apps.messaging import lifecycle, retry
 from apps.messaging.adapters.base import Content
-from apps.messaging.content import ContentSource, recipient_variables
+from apps.messaging.making import Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
-from apps.messaging.rendering import RenderError
-from apps.subscriptions.targeting import JOIN_USER, REACHABLE, compile_criteria
-from automata_signal.ids import IdRange, new_id, new_range
+from automata_signal.ids import IdRange, new_id
 from automata_signal.prepared import prepared_cursor
-
-
-class Recipient(NamedTuple):
-    """A message that is to be sent now, with what is needed to build it. Its ids are text, as they are sent."""
-
-    message_id: str
-    subscription_id: str
-    attempts: int
-    token: bytes
-    test_type: int
-    content: Content | None
-    """Its own content where it differs from the dispatch's."""
 
 
 @dataclass
@@ -110,7 +96,7 @@ def _take(batch: DispatchBatch) -> Claim:
     batch.claims += 1
     claim = Claim(batch, batch.dispatch, [])
     if batch.first_id is None:
-        _make_messages(claim)
+        _make(claim)
     else:
         _fetch_due_messages(claim)
     names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
@@ -119,57 +105,14 @@ def _take(batch: DispatchBatch) -> Claim:
     return claim
 
 
-def _application_of(batch_id: UUID) -> UUID | None:
-    return DispatchBatch.objects.filter(pk=batch_id).values_list("application_id", flat=True).first()
-
-
-# The slice of a campaign's audience, by `subscription_reachable`; the predicate is asked again, since people leave.
-_AUDIENCE = """
-    SELECT s.id::text, s.user_id::text, s.token, s.test_type {personal}
-    FROM subscriptions_subscription s {join}
-    WHERE s.application_id = %s AND s.type = %s AND {reachable}
-      AND s.id BETWEEN %s AND %s AND ({predicate})
-    ORDER BY s.id
-"""
-_PERSONAL = ", u.external_id, u.properties::text, s.tags::text, s.device_language, s.country_code"
-_COPY = """
-    COPY messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
-                            status, attempts, title, body, data, created_at) FROM STDIN
-"""
-NULL = r"\N"
-_NO_CONTENT = f"{NULL}\t{NULL}\t{NULL}"
-_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-
-
-def _make_messages(claim: Claim) -> None:
-    """Make the pending messages of a campaign's slice, with ids of a range of their own."""
-    batch, dispatch = claim.batch, claim.dispatch
-    ids = new_range()
-    rows = _audience_rows(batch, dispatch)
-    source = ContentSource.of_dispatch(dispatch)
-    lines = []
-    shared = f"{batch.application_id}\t{dispatch.pk}\t{dispatch.campaign_id or NULL}"
-    state = f"{dispatch.channel_type}\t{MessageStatus.PENDING.value}\t0"
-    now = timezone.now().isoformat()
-    for message_id, (subscription_id, user_id, token, test_type, *personal) in zip(ids.texts(), rows, strict=False):
-        content = _personal_content(claim, source, message_id, personal) if dispatch.is_personalised else None
-        own = _copied(content) if content else _NO_CONTENT
-        lines.append(f"{message_id}\t{shared}\t{subscription_id}\t{user_id or NULL}\t{state}\t{own}\t{now}\n")
-        claim.recipients.append(Recipient(message_id, subscription_id, 0, token, test_type, content))
-    # Lines made here, written at once: a row of Python values at a time costs twice the CPU, and PostgreSQL waits.
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.write("".join(lines))
-    made = len(claim.recipients)
-    record(_made_counts(dispatch, planned=batch.recipient_count, made=made))
-    if unrendered := {message_id for ids_ in claim.unsendable.values() for message_id in ids_}:
-        claim.recipients = [r for r in claim.recipients if r.message_id not in unrendered]
-    batch.first_id = ids.base
-    batch.recipient_count = made
-
-
-def _copied(content: Content) -> str:
-    """A message's own title, body and data as columns of COPY's text format."""
-    return "\t".join(text.translate(_COPY_ESCAPES) for text in (content.title, content.body, _jsonb(content.data)))
+def _make(claim: Claim) -> None:
+    """Have the messages of a campaign's slice made; the batch then names their range."""
+    made = make_messages(claim.batch, claim.dispatch)
+    record(_made_counts(claim.dispatch, planned=claim.batch.recipient_count, made=made.messages))
+    claim.recipients = made.recipients
+    claim.unsendable.update(made.unsendable)
+    claim.batch.first_id = made.ids.base
+    claim.batch.recipient_count = made.messages
 
 
 def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusCount]:
@@ -180,44 +123,8 @@ def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusC
     return [count for count in (made_count, left_count) if count.messages]
 
 
-def _audience_rows(batch: DispatchBatch, dispatch: Dispatch) -> list[tuple[Any, ...]]:
-    predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
-    needs_user = predicate.needs_user or dispatch.is_personalised
-    sql = _AUDIENCE.format(
-        personal=_PERSONAL if dispatch.is_personalised else "",
-        join=JOIN_USER if needs_user else "",
-        reachable=REACHABLE,
-        predicate=predicate.sql,
-    )
-    bounds = [batch.first_subscription_id, batch.last_subscription_id]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [batch.application_id, batch.subscription_type, *bounds, *predicate.params])
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
-
-
-def _parsed(text: str) -> Any:
-    return orjson.loads(text)
-
-
-def _jsonb(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _personal_content(claim: Claim, source: ContentSource, message_id: str, personal: list[Any]) -> Content | None:
-    external_id, properties, tags, language, country = personal
-    variables = recipient_variables(
-        external_id=external_id or "",
-        properties=_parsed(properties) if properties else {},
-        tags=_parsed(tags),
-        language=language or claim.batch.application.default_language,
-        country=country,
-    )
-    try:
-        return source.render(variables)
-    except RenderError as error:
-        claim.unsendable[f"render_error: {error.message}"[:100]].append(message_id)
-        return None
+def _application_of(batch_id: UUID) -> UUID | None:
+    return DispatchBatch.objects.filter(pk=batch_id).values_list("application_id", flat=True).first()
 
 
 # Messages by the range of their primary key. A subscription that has ended since gets nothing; and what was meant for a
@@ -255,7 +162,7 @@ def _fetch_due_messages(claim: Claim) -> None:
             claim.unsendable[problem].append(message_id)
             continue
         own = title is not None
-        content = Content(title, body or "", _parsed(data) if data else {}, dispatch.options) if own else None
+        content = Content(title, body or "", orjson.loads(data) if data else {}, dispatch.options) if own else None
         claim.recipients.append(Recipient(message_id, subscription_id, attempts, token, test_type, content))
 
 
@@ -270,7 +177,7 @@ def renew_lease(claim: Claim) -> bool:
     until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
     with prepared_cursor() as cursor:
         cursor.execute(_RENEW, _held(claim) | {"until": until})
-        return cursor.rowcount == 1
+        return int(cursor.rowcount) == 1
 
 
 def _held(claim: Claim) -> dict[str, Any]:
@@ -349,7 +256,7 @@ def _finish(claim: Claim) -> bool:
     parameters |= {"first": claim.ids.base, "last": claim.ids.last}
     with prepared_cursor() as cursor:
         cursor.execute(_FINISH, parameters)
-        return cursor.rowcount == 1
+        return int(cursor.rowcount) == 1
 
 
 def in_state(claim: Claim, state: DispatchState) -> bool:

@@ -31,7 +31,6 @@ from apps.messaging.adapters.base import Content, Delivery, Result
 from apps.messaging.breaker import Breaker
 from apps.messaging.claims import (
     Claim,
-    Recipient,
     claim_batch,
     claim_next,
     fail_rest,
@@ -40,6 +39,7 @@ from apps.messaging.claims import (
     in_state,
 )
 from apps.messaging.content import ContentSource
+from apps.messaging.making import Recipient
 from apps.messaging.models import BatchState, DispatchBatch, DispatchState, Priority
 from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets
 from apps.messaging.recording import RECORD_AHEAD, Recording

@@ -2,7 +2,12 @@
 
 The bucket is a hash in Redis and two scripts. `Pace` takes tokens for a batch in chunks of up to `CHUNK`, so a message
 costs a fraction of a microsecond. The rate is the configured limit until the provider pushes back (429, 503): then it
-is half of what was being sent, and grows again by a fixed step for each second of use. `Retry-After` holds the bucket.
+is half of what was being sent, and grows again by a fixed step for each second of use.
+
+A provider that refuses most requests means all of us: its `Retry-After` holds the bucket, and the rate is halved again
+each second. One that refuses some may have other reasons than our speed. Each such message waits by itself
+(`retry.decide`); the rate is halved once, on trial, and if as many are refused at half the speed it was not the speed:
+then it is what it was, for a minute.
 
 A batch waits in the worker only if it would be through within `RATE_WAIT_MAX_S`. Else it sends what it may, and goes
 back to waiting with a turn of its own, so that a thousand batches of a slow campaign do not all ask at once.
@@ -20,7 +25,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple, cast
-from uuid import UUID
 
 import redis
 from django.conf import settings
@@ -40,14 +44,21 @@ WINDOW_S = 5
 PUSHBACKS_MIN = 10
 PUSHBACK_SHARE = 0.05
 """So many pushbacks, and this share of what was sent, are the provider's word to all of us. Fewer concern a device."""
+TRIAL_S, VERDICT_S = 5, 15
+"""How long a lower rate is on trial before a minority's refusals are judged, and within which time they are. The second
+is short of the time in which a rate grows back to where it was too fast."""
+DEAF_S = 60
+"""So long a minority's refusals change nothing, once it was seen that our speed does not."""
+ROUND_TRIP_S = 1
+"""After a cut, what was sent before it is still being answered: this says nothing of the new rate."""
 RECOVERY_S = 60
 """From a standstill to what was sent before the first pushback; twice that, and the limit holds again."""
 FLOOR_PER_S = 10
 """It gets no slower than this, nor than a tenth of the limit: what remains is the breaker's business."""
 CREDENTIAL_TURNS_S, DISPATCH_TURNS_S = 30, 300
 """How far ahead turns are given. A credential's is short: who comes next must not wait for what was canceled."""
-REDIS_AWAY_S = 1.0
-"""How long Redis is not asked again after it did not answer."""
+REDIS_TIMEOUT_S, REDIS_AWAY_S = 1.0, 5.0
+"""A Redis that did not answer in the first is left alone for the second: a chunk in five seconds waits for it."""
 
 # The state of one bucket. `rate` is 0 unless it was slowed down; `speed` is what holds now, 0 for no limit.
 # A bucket holds four seconds, so that a slow one outlasts the time between two visits of its batches; but a fast one
@@ -58,7 +69,8 @@ _BUCKET = f"""
         local time = redis.call('TIME')
         now = tonumber(time[1]) + tonumber(time[2]) / 1000000
     end
-    local NAMES = {{'rate', 'full', 'tokens', 'at', 'held', 'turn', 'cut_at', 'window', 'sent', 'sent0', 'bad', 'bad0'}}
+    local NAMES = {{'rate', 'full', 'tokens', 'at', 'held', 'turn', 'window', 'sent', 'sent0', 'bad', 'bad0',
+                    'count_at', 'judge_at', 'deaf_until', 'share', 'before'}}
 
     local function load(key, limit)
         local b = {{key = key}}
@@ -73,8 +85,10 @@ _BUCKET = f"""
             sent, bad = 0, 0
         end
         b.window, b.sent, b.bad = window, sent, bad
-        b.held, b.turn, b.cut_at = b.held or 0, b.turn or 0, b.cut_at or 0
-        b.rate, b.full = b.rate or 0, b.full or 0
+        if sent + b.sent0 == 0 then b.count_at = math.max(b.count_at or 0, now) end
+        for _, name in ipairs(NAMES) do
+            if name ~= 'tokens' and name ~= 'at' then b[name] = b[name] or 0 end
+        end
 
         local passed = math.max(0, now - math.max(b.at or now, b.held))
         if b.rate > 0 then
@@ -96,6 +110,12 @@ _BUCKET = f"""
         end
         redis.call('HSET', b.key, unpack(row))
         redis.call('EXPIRE', b.key, 3600)
+    end
+
+    -- Seconds in which `sent` and `sent0` were counted.
+    local function counted(b)
+        local since = (b.sent0 > 0 and b.window - 1 or b.window) * {WINDOW_S}
+        return now - math.max(since, b.count_at)
     end
 """
 
@@ -126,7 +146,7 @@ _TAKE = (
     end
     local goes_back = granted == 0 and whole > tonumber(ARGV[5])
     for i, b in ipairs(buckets) do
-        b.sent = b.sent + granted
+        if now >= b.count_at then b.sent = b.sent + granted end
         if b.speed > 0 then b.tokens = b.tokens - granted end
         if goes_back then
             local ready, ahead = math.max(now, b.held), tonumber(ARGV[6 + 2 * i])
@@ -150,28 +170,45 @@ _TAKE = (
 """
 )
 
-# now, limit per s, pushbacks, hold in s, reason. Returns whether the provider's word concerns all.
+# now, limit per s, pushbacks, answers they are among, hold in s, reason. Returns whether the provider means all of us.
+# A cut counts anew, a round trip later. A verdict compares the share refused at half the speed with what would be if
+# speed has nothing to do with it (the same), and if there is a quota (2 * share - 1, at least none).
 _PUSHBACK = (
     _BUCKET
     + f"""
-    local limit, hold = tonumber(ARGV[2]), tonumber(ARGV[4])
+    local limit, count, answers, hold = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
     local b = load(KEYS[1], limit)
-    b.bad = b.bad + tonumber(ARGV[3])
+    if now >= b.count_at then b.bad = b.bad + count end
     local bad, sent = b.bad + b.bad0, b.sent + b.sent0
     local is_word = bad >= {PUSHBACKS_MIN} and bad >= {PUSHBACK_SHARE} * sent
-    if is_word then
-        if now >= b.cut_at then
-            local since = now - b.window * {WINDOW_S}
-            local seen = sent / (b.sent0 > 0 and {WINDOW_S} + since or math.max(1, since))
-            local speed = b.speed > 0 and math.min(b.speed, seen) or seen
-            local floor = limit > 0 and math.min({FLOOR_PER_S}, limit / 10) or {FLOOR_PER_S}
-            b.full = math.max(speed, 2 * floor)
-            b.rate = math.max(speed / 2, floor)
+    local is_most = 2 * count >= answers and count >= {PUSHBACKS_MIN}
+    local share = math.min(1, math.max(bad / math.max(sent, 1), is_most and count / answers or 0))
+
+    local function cut()
+        local seen = sent / math.max(1, counted(b))
+        local is_measured = b.rate == 0 or counted(b) >= 2
+        local speed = b.speed > 0 and math.min(b.speed, is_measured and seen or b.speed) or seen
+        local floor = limit > 0 and math.min({FLOOR_PER_S}, limit / 10) or {FLOOR_PER_S}
+        b.before = b.rate
+        b.full = math.max(speed, 2 * floor)
+        b.rate = math.max(speed / 2, floor)
+        b.tokens, b.share = 0, share
+        b.sent, b.sent0, b.bad, b.bad0 = 0, 0, 0, 0
+        if is_most then b.held = math.max(b.held, now + hold) end
+        b.count_at = math.max(now, b.held) + {ROUND_TRIP_S}
+        b.judge_at = b.count_at + {TRIAL_S}
+    end
+
+    if is_word and now >= b.count_at then
+        local is_on_trial = now < b.judge_at + {VERDICT_S}
+        if is_most then
+            cut()
+        elseif is_on_trial and now >= b.judge_at and share > (b.share + math.max(0, 2 * b.share - 1)) / 2 then
+            b.rate, b.judge_at, b.deaf_until = b.before, 0, now + {DEAF_S}
+        elseif now >= math.max(b.judge_at, b.deaf_until) then
+            cut()
         end
-        b.tokens = 0
-        b.held = math.max(b.held, now + hold)
-        b.cut_at = math.max(now, b.held) + 1
-        redis.call('HSET', b.key, 'pushed_at', now, 'pushed_by', ARGV[5])
+        redis.call('HSET', b.key, 'pushed_at', now, 'pushed_by', ARGV[6])
     end
     save(b)
     return is_word and 1 or 0
@@ -183,7 +220,7 @@ _PEEK = (
     _BUCKET
     + f"""
     local b = load(KEYS[1], tonumber(ARGV[2]))
-    local seen = (b.sent + b.sent0) / (b.sent0 > 0 and {WINDOW_S} + now - b.window * {WINDOW_S} or {WINDOW_S})
+    local seen = (b.sent + b.sent0) / math.max(b.sent0 > 0 and 1 or {WINDOW_S}, counted(b))
     local last = redis.call('HMGET', KEYS[1], 'pushed_at', 'pushed_by')
     local held = b.held > now and b.held or 0
     return {{tostring(b.speed), tostring(b.tokens), string.format('%.3f', held), tostring(seen),
@@ -241,7 +278,9 @@ class _Scripts(NamedTuple):
 
 @cache
 def _scripts() -> _Scripts:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.25, socket_connect_timeout=0.25)
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+    )
     return _Scripts(*(client.register_script(text) for text in (_TAKE, _PUSHBACK, _PEEK, _PUT_BACK, _DEVICES)))
 
 
@@ -410,8 +449,11 @@ def is_pushback(result: Result) -> bool:
     return is_told and result.reason not in _OF_ONE_DEVICE
 
 
-def note_pushbacks(credential: ChannelCredential, refused: Iterable[Result], *, now: float | None = None) -> bool:
-    """Slow the credential down if the provider asks for it; true if it did. `now` is epoch seconds, for tests."""
+def note_pushbacks(
+    credential: ChannelCredential, refused: Iterable[Result], *, answers: int, now: float | None = None
+) -> bool:
+    """Slow the credential down if the provider asks for it; true if it does. `answers` is how many there were, accepted
+    ones too. `now` is epoch seconds, for tests."""
     pushbacks = [result for result in refused if is_pushback(result)]
     if not pushbacks:
         return False
@@ -421,10 +463,10 @@ def note_pushbacks(credential: ChannelCredential, refused: Iterable[Result], *, 
     bucket = credential_bucket(credential)
     reason = f"{pushbacks[0].http_status} {pushbacks[0].reason}"[:100]
     try:
-        arguments = (_time(now), bucket.limit_per_s, len(pushbacks), hold_s, reason)
+        arguments = (_time(now), bucket.limit_per_s, len(pushbacks), answers, hold_s, reason)
         is_word = bool(_run(_scripts().pushback, [bucket.key], *arguments))
     except RedisAway:
-        is_word = len(pushbacks) >= PUSHBACKS_MIN
+        is_word = len(pushbacks) >= PUSHBACKS_MIN and 2 * len(pushbacks) >= answers
         if is_word:
             _local.hold(bucket.key, max(hold_s, 1.0))
     return is_word
@@ -436,7 +478,7 @@ def device_limits(credential: ChannelCredential) -> tuple[int, int]:
     return credential.device_rate_per_minute or per_minute, credential.device_rate_per_hour or per_hour
 
 
-def device_waits(credential: ChannelCredential, devices: Sequence[UUID], *, now: float | None = None) -> list[int]:
+def device_waits(credential: ChannelCredential, devices: Sequence[str], *, now: float | None = None) -> list[int]:
     """Count a message for each device; seconds until it may have one, 0 for now, when it is counted.
 
     Only what an app server sends to named recipients is counted: a campaign is one message for each device. Without
@@ -446,7 +488,7 @@ def device_waits(credential: ChannelCredential, devices: Sequence[UUID], *, now:
     if not any(limits):
         return [0] * len(devices)
     try:
-        waits = _run(_scripts().devices, ["automata:device:"], _time(now), *limits, *map(str, devices))
+        waits = _run(_scripts().devices, ["automata:device:"], _time(now), *limits, *devices)
     except RedisAway:
         return [0] * len(devices)
     return cast("list[int]", waits)

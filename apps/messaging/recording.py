@@ -24,7 +24,8 @@ from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome, Result
 from apps.messaging.adapters.registry import adapter_for
 from apps.messaging.breaker import Breaker
-from apps.messaging.claims import Claim, Recipient, finish_batch, move, renew_lease
+from apps.messaging.claims import Claim, finish_batch, move, renew_lease
+from apps.messaging.making import Recipient
 from apps.messaging.models import MessageStatus
 from apps.messaging.recorders import StatusCount, record
 from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
@@ -33,7 +34,7 @@ from apps.tenants.services import credential_note_error
 
 log = logging.getLogger(__name__)
 
-RECORD_SLICE = 500
+RECORD_SLICE = 1_000
 """Results recorded in one transaction."""
 RECORD_AHEAD = 4
 """Slices that may wait for the recording thread before sending waits for it."""

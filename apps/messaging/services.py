@@ -31,11 +31,12 @@ from apps.messaging.models import (
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.rendering import RenderError
-from apps.subscriptions.models import AppUser, Subscription
+from apps.subscriptions.models import AppUser
 from apps.tenants.application_settings import DEFAULT_TTL_S
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
 from automata_signal.ids import IdRange, new_range
+from automata_signal.prepared import prepared_cursor
 
 RECIPIENTS_MAX = 2_000
 
@@ -128,71 +129,97 @@ class _Row(NamedTuple):
     data: str | None
 
 
-def _resolve(
-    application: Application, channel_type: str, recipients: Recipients
-) -> tuple[list[Subscription], list[Skipped]]:
-    """The reachable subscriptions in one query, each once, and the named recipients who have none."""
+class _Named(NamedTuple):
+    """A subscription that was named, with what of it and its user goes into content of its own."""
+
+    id: UUID
+    type: str
+    is_subscribed: bool
+    user_id: UUID | None
+    external_id: str | None
+    properties: str | None
+    tags: str
+    language: str
+    country: str
+
+
+_NAMED = """
+    SELECT s.id, s.type, s.subscription_status > 0, u.id, u.external_id, u.properties::text, s.tags::text,
+           s.device_language, s.country_code
+"""
+# By `one_user_per_external_id`, and the index on the subscription's user.
+_OF_USERS = f"""{_NAMED}
+    FROM subscriptions_appuser u
+         JOIN subscriptions_subscription s ON s.user_id = u.id AND s.application_id = u.application_id
+    WHERE u.application_id = %(application_id)s AND s.application_id = %(application_id)s
+      AND u.external_id = ANY(%(names)s::text[]) AND NOT u.is_archived
+      AND s.type = ANY(%(types)s::text[]) AND NOT s.is_archived
+"""
+_BY_ID = f"""{_NAMED}
+    FROM subscriptions_subscription s
+         LEFT JOIN subscriptions_appuser u ON u.id = s.user_id AND u.application_id = %(application_id)s
+    WHERE s.application_id = %(application_id)s AND s.id = ANY(%(names)s::uuid[])
+      AND s.type = ANY(%(types)s::text[]) AND NOT s.is_archived
+"""
+
+
+def _resolve(application: Application, channel_type: str, recipients: Recipients) -> tuple[list[_Named], list[Skipped]]:
+    """The reachable subscriptions in one query for each way to name them, each once, and the named who have none."""
     external_ids, subscription_ids = set(recipients.external_ids), set(recipients.subscription_ids)
     if len(external_ids) + len(subscription_ids) > RECIPIENTS_MAX:
         raise ValidationFailed.of("recipients", f"are more than {RECIPIENTS_MAX}")
-    named = Subscription.objects.for_application(application).filter(type__in=subscription_types_of(channel_type))
-    named = named.select_related("user")
-    found = {s.pk: s for s in named.filter(pk__in=subscription_ids)} if subscription_ids else {}
-    if external_ids:
-        of_users = named.filter(
-            user__application_id=application.pk, user__external_id__in=external_ids, user__is_archived=False
-        )
-        found |= {s.pk: s for s in of_users}
-    reachable = [s for s in found.values() if s.is_subscribed]
-    reached_users = {s.user.external_id for s in reachable if s.user}
-    known_users = set(
-        AppUser.objects.for_application(application)
-        .filter(external_id__in=external_ids - reached_users)
-        .values_list("external_id", flat=True)
-    )
-    skipped = [
-        Skipped("external_ids", value, "not_reachable" if value in known_users else "not_found")
-        for value in sorted(external_ids - reached_users)
-    ]
-    reached = {s.pk for s in reachable}
+    scope: dict[str, Any] = {"application_id": application.pk, "types": subscription_types_of(channel_type)}
+    found: dict[UUID, _Named] = {}
+    with prepared_cursor() as cursor:
+        for sql, names in ((_BY_ID, [str(key) for key in subscription_ids]), (_OF_USERS, list(external_ids))):
+            if names:
+                cursor.execute(sql, {**scope, "names": names})
+                found |= {row[0]: _Named(*row) for row in cursor.fetchall()}
+    reachable = sorted((row for row in found.values() if row.is_subscribed), key=lambda row: row.id)
+    skipped = _skipped_users(application, external_ids - {row.external_id for row in reachable})
     skipped += [
         Skipped("subscription_ids", str(key), "not_reachable" if key in found else "not_found")
-        for key in sorted(subscription_ids - reached)
+        for key in sorted(subscription_ids - {row.id for row in reachable})
     ]
-    return sorted(reachable, key=lambda s: s.pk), skipped
+    return reachable, skipped
 
 
-def _rendered(application: Application, content: ContentSource, subscriptions: Sequence[Subscription]) -> list[_Row]:
+def _skipped_users(application: Application, external_ids: set[str]) -> list[Skipped]:
+    if not external_ids:
+        return []
+    users = AppUser.objects.for_application(application).filter(external_id__in=external_ids)
+    known = set(users.values_list("external_id", flat=True))
+    return [
+        Skipped("external_ids", value, "not_reachable" if value in known else "not_found")
+        for value in sorted(external_ids)
+    ]
+
+
+def _rendered(application: Application, content: ContentSource, recipients: Sequence[_Named]) -> list[_Row]:
     """Each recipient's own content where it differs, checked against the provider's limits."""
     rows = []
-    for subscription in subscriptions:
-        user = subscription.user
+    for row in recipients:
         own: tuple[str | None, str | None, str | None] = (None, None, None)
         if content.is_personalised:
-            own = _render_for(application, content, subscription)
-        rows.append(
-            _Row(
-                subscription.pk, user.pk if user else None, user.external_id if user else None, subscription.type, *own
-            )
-        )
+            own = _render_for(application, content, row)
+        rows.append(_Row(row.id, row.user_id, row.external_id, row.type, *own))
     return rows
 
 
-def _render_for(application: Application, content: ContentSource, subscription: Subscription) -> tuple[str, str, str]:
-    user = subscription.user
+def _render_for(application: Application, content: ContentSource, recipient: _Named) -> tuple[str, str, str]:
     variables = recipient_variables(
-        external_id=user.external_id if user else "",
-        properties=user.properties if user else {},
-        tags=subscription.tags,
-        language=subscription.device_language or application.default_language,
-        country=subscription.country_code,
+        external_id=recipient.external_id or "",
+        properties=orjson.loads(recipient.properties or "{}"),
+        tags=orjson.loads(recipient.tags),
+        language=recipient.language or application.default_language,
+        country=recipient.country,
     )
     try:
         # What the caller sent with this request is meant for this request, so it comes before stored properties.
         rendered = content.render({**variables, **content.variables})
-        adapter_for(subscription.type).check_content(rendered)
+        adapter_for(recipient.type).check_content(rendered)
     except (RenderError, ContentError) as error:
-        who = user.external_id if user else str(subscription.pk)
+        who = recipient.external_id or str(recipient.id)
         raise ValidationFailed.of(error.field, f"{error.message} (for recipient {who})") from None
     return rendered.title, rendered.body, orjson.dumps(dict(rendered.data)).decode()
 
@@ -261,7 +288,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             raise Conflict(f"The message is {message.status}: it can no longer be canceled.", code="MESSAGE_LEFT")
         if batch.state == BatchState.CLAIMED:
             raise Conflict("The message is being sent at this moment.", code="MESSAGE_BEING_SENT")
-        moved = lifecycle.apply(
+        counts = lifecycle.apply_counted(
             "fail",
             source=message.status,
             ids=[message_id],
@@ -270,15 +297,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             reason=retry.CANCELED,
         )
         DispatchBatch.objects.for_application(application).filter(pk=batch.pk).update(has_failed=True)
-        record(
-            lifecycle.counts(
-                moved,
-                application_id=application.pk,
-                old=message.status,
-                new=MessageStatus.FAILED,
-                reason=retry.CANCELED,
-            )
-        )
+        record(counts)
     return Message.objects.get(pk=message_id)
 
 

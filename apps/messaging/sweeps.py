@@ -30,6 +30,7 @@ from automata_signal.ids import IdRange
 log = logging.getLogger(__name__)
 
 QUEUE_AT_ONCE = 2_000
+CANCELS_AT_ONCE = 100
 LOST_AFTER_S = 5
 """A batch that was queued so long ago, while its queue is empty, was lost by the broker."""
 LOST_ANYHOW_AFTER_S = 900
@@ -92,6 +93,18 @@ def fail_canceled(dispatch_id: UUID) -> None:
             request_cancel(dispatch_id)
             return
         dispatch.run_batch(batch_id)
+
+
+def continue_cancels() -> int:
+    """Ask again to fail what waits for a later attempt though its dispatch was canceled: the broker lost the task.
+    Returns of how many dispatches. What is due is found by `queue_due`. Index: `batch_waiting`."""
+    waiting = DispatchBatch.objects.filter(
+        state=BatchState.WAITING, due_at__gt=timezone.now(), dispatch__state=DispatchState.CANCELED
+    )
+    ids = list(waiting.values_list("dispatch_id", flat=True).distinct()[:CANCELS_AT_ONCE])
+    for dispatch_id in ids:
+        request_cancel(dispatch_id)
+    return len(ids)
 
 
 def expire_unreceived() -> int:

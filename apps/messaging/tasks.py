@@ -32,6 +32,11 @@ def free_abandoned() -> int:
     return sweeps.free_abandoned()
 
 
+@shared_task(name="messaging.continue_cancels")
+def continue_cancels() -> int:
+    return sweeps.continue_cancels()
+
+
 @shared_task(name="messaging.expire_unreceived")
 def expire_unreceived() -> int:
     return sweeps.expire_unreceived()

@@ -32,7 +32,7 @@ HOT = {
     "accept: messages by text": r"^INSERT INTO messaging_message .*unnest",
     "claim: the batch, by application and key": r'^SELECT .*"messaging_dispatchbatch".* FOR UPDATE .*SKIP LOCKED',
     "claim: the next that goes the same way": r'^SELECT .*"messaging_dispatchbatch"."due_at" <= .* FOR UPDATE .*SKIP LOCKED',
-    "claim: the slice of the audience": r"^SELECT s\.id::text, s\.user_id::text, s\.token",
+    "claim: the slice of the audience": r"^WITH audience AS MATERIALIZED .* INSERT INTO messaging_message",
     "claim: a batch that is due again, by range": r"^SELECT m\.id::text, .* BETWEEN .*m\.status = 'errored'",
     "record: the lease": r"^UPDATE messaging_dispatchbatch SET lease_until",
     "record: accepted, refused and put off, by keys": r"^WITH moved AS \( UPDATE messaging_message",

@@ -118,14 +118,14 @@ def test_a_campaign_is_one_line(application, apns, settings):
 
 def test_when_the_breaker_opens_what_joined_goes_back(application, apns, settings, monkeypatch):
     """Nothing of what was not sent is failed or held."""
-    monkeypatch.setattr(dispatch, "STOP_CHECK_S", 0.0)
+    monkeypatch.setattr(dispatch, "STOP_CHECK_S", 0.05)
     settings.BATCH_SIZE = 100
     settings.PROVIDER_CONNECTIONS, settings.PROVIDER_STREAMS = 1, 10
     apns.settings(latency_ms=20)
     make_subscriptions(application, [f"{n:064x}" for n in range(400)])
     batch_ids = dispatch_slice(dispatch=make_dispatch(application, audience={}), after_id=None, limit=10_000).batch_ids
     working = in_a_thread(lambda: dispatch.run_batch(batch_ids[0], with_next=True))
-    wait_until(lambda: apns.stats()["accepted"] >= 120)
+    wait_until(lambda: apns.stats()["accepted"] >= 120, timeout_s=90)
     breaker_open(ChannelCredential.objects.get(provider="apns").pk, "elsewhere", cause="outage")
     working.join()
     sent = Message.objects.filter(status="successful").count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.messaging.receipts.sdk import RECEIPTS_MAX, Receipt, receipts_apply
+from apps.messaging.receipts.sdk import RECEIPTS_MAX, Receipt
+from apps.messaging.receipts.together import gathering
 from apps.tenants.scopes import SDK_SCOPE
 from apps.tenants.views import SignalView
 from automata_signal.api import StrictSerializer, validated
@@ -35,11 +37,18 @@ class ReceiptSchema(StrictSerializer):
     )
 
 
+class EventList(serializers.ListField):
+    """A list whose elements are not looked at here: `_receipt` reads them."""
+
+    def run_child_validation(self, data: list[Any]) -> list[Any]:
+        return data
+
+
 class ReceiptsInput(StrictSerializer):
     handle = serializers.CharField(
         max_length=100, required=False, help_text="For all events that have none of their own."
     )
-    events = serializers.ListField(child=serializers.JSONField(allow_null=True), min_length=1, max_length=RECEIPTS_MAX)
+    events = EventList(child=serializers.JSONField(allow_null=True), min_length=1, max_length=RECEIPTS_MAX)
 
 
 class ReceiptsSchema(ReceiptsInput):
@@ -72,11 +81,8 @@ class ReceiptsView(SignalView):
         wanted = validated(ReceiptsInput, request.data)
         receipts, refused = _read(wanted["events"], wanted.get("handle"))
         trusted = SDK_SCOPE not in self.caller.scopes
-        answers = receipts_apply(application=self.application, receipts=list(receipts.values()), trusted=trusted)
-        results = refused | {
-            index: {"message_id": str(a.message_id), "status": a.status, "reason": a.reason}
-            for index, a in zip(receipts, answers, strict=True)
-        }
+        answers = gathering.apply(application=self.application, receipts=list(receipts.values()), trusted=trusted)
+        results = refused | {index: answer._asdict() for index, answer in zip(receipts, answers, strict=True)}
         tally = Counter(result["status"] for result in results.values())
         return Response(
             {
@@ -107,7 +113,8 @@ def _receipt(event: Any, handle: str | None) -> Receipt:
     """One event, read by hand: a serializer a receipt would cost more than all the rest. Raises `ValueError`."""
     if not isinstance(event, dict):
         raise ValueError("must be an object")
-    if unknown := event.keys() - Receipt._fields:
+    if not event.keys() <= _FIELDS:
+        unknown = event.keys() - _FIELDS
         raise ValueError(f"{sorted(map(str, unknown))[0][:50]}: there is no such field")
     if event.get("type") not in RECEIPT_TYPES:
         raise ValueError("type: must be received or converted")
@@ -120,9 +127,16 @@ def _receipt(event: Any, handle: str | None) -> Receipt:
     return Receipt(_uuid(event.get("message_id")), event["type"], _time(event.get("occurred_at")), metadata, own_handle)
 
 
-def _uuid(value: Any) -> UUID:
+_FIELDS = frozenset(Receipt._fields)
+_CANONICAL_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _uuid(value: Any) -> str:
+    """A UUID in its canonical form."""
+    if isinstance(value, str) and _CANONICAL_UUID.fullmatch(value):
+        return value
     try:
-        return UUID(value)
+        return str(UUID(value))
     except (ValueError, TypeError, AttributeError):
         raise ValueError("message_id: must be a UUID") from None
 

@@ -9,12 +9,12 @@ allow is no error: it is answered as ignored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from apps.messaging import lifecycle
@@ -23,6 +23,7 @@ from apps.messaging.recorders import StatusCount, record
 from apps.subscriptions.handles import handle_fits
 from apps.subscriptions.services import subscriptions_count_receipts
 from apps.tenants.models import Application
+from automata_signal.prepared import prepared_cursor
 
 RECEIPTS_MAX = 500
 
@@ -30,7 +31,7 @@ RECEIPTS_MAX = 500
 class Receipt(NamedTuple):
     """One event of one message. `handle` proves that the sender is the device; None only from a trusted caller."""
 
-    message_id: UUID
+    message_id: UUID | str
     type: str
     """`received` or `converted`."""
     occurred_at: datetime | None = None
@@ -41,26 +42,30 @@ class Receipt(NamedTuple):
 class ReceiptAnswer(NamedTuple):
     """What became of a receipt: `accepted`, `ignored` (nothing left to record) or `rejected`, and why."""
 
-    message_id: UUID
+    message_id: str
     status: str
     reason: str = ""
 
 
 class _Row(NamedTuple):
-    id: UUID
-    subscription_id: UUID
+    id: str
+    subscription_id: str
     handle_version: int | None
     status: str
-    created_at: datetime
+    created_at: str
 
 
-# By primary key, in its order: concurrent calls lock alike.
+# One look-up by primary key for each, in the order of the keys (concurrent calls lock alike), whatever PostgreSQL knows
+# of the table: among 500 keys and no statistics it would rather read all messages of the application. Ids and times as
+# text: to make, compare and write UUIDs and datetimes in Python takes as long as all the rest of a receipt.
 _LOCK = """
-    SELECT m.id, m.subscription_id, s.handle_version, m.status, m.created_at
-    FROM messaging_message m
-         LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = m.application_id
-    WHERE m.id = ANY(%s::uuid[]) AND m.application_id = %s
-    ORDER BY m.id FOR UPDATE OF m
+    SELECT m.id::text, m.subscription_id::text, s.handle_version, m.status, m.created_at::text
+    FROM unnest(%(ids)s::uuid[]) g(id)
+         CROSS JOIN LATERAL (
+             SELECT id, subscription_id, status, created_at FROM messaging_message
+             WHERE id = g.id AND application_id = %(application_id)s FOR UPDATE
+         ) m
+         LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = %(application_id)s
 """
 
 
@@ -70,52 +75,56 @@ def receipts_apply(*, application: Application, receipts: Sequence[Receipt], tru
     Unless `trusted` (an app server), each needs the handle of the message's own subscription: a wrong one and an
     unknown message get the same answer, `rejected` as `not_found`.
     """
+    keyed = [(str(receipt.message_id), receipt) for receipt in receipts]
+    if not keyed:
+        return []
     with transaction.atomic():
-        rows = _locked(application, {receipt.message_id for receipt in receipts})
+        rows = _locked(application, sorted({message_id for message_id, _ in keyed}))
         answers = []
-        wanted: dict[tuple[UUID, str], Receipt] = {}
-        for receipt in receipts:
-            row = rows.get(receipt.message_id)
-            answer = _judge(receipt, row, trusted=trusted, again=(receipt.message_id, receipt.type) in wanted)
-            answers.append(answer)
-            if answer.status == "accepted":
-                wanted[receipt.message_id, receipt.type] = receipt
+        wanted: dict[tuple[str, str], Receipt] = {}
+        for message_id, receipt in keyed:
+            again = (message_id, receipt.type) in wanted
+            status, reason = _judge(receipt, rows.get(message_id), trusted=trusted, again=again)
+            answers.append(ReceiptAnswer(message_id, status, reason))
+            if status == "accepted":
+                wanted[message_id, receipt.type] = receipt
         if wanted:
             _record(application, rows, wanted)
     return answers
 
 
-def _locked(application: Application, ids: Iterable[UUID]) -> dict[UUID, _Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [sorted(ids), application.pk])
+def _locked(application: Application, ids: Sequence[str]) -> dict[str, _Row]:
+    with prepared_cursor() as cursor:
+        cursor.execute(_LOCK, {"ids": f"{{{','.join(ids)}}}", "application_id": application.pk})
         return {row[0]: _Row(*row) for row in cursor.fetchall()}
 
 
-def _judge(receipt: Receipt, row: _Row | None, *, trusted: bool, again: bool) -> ReceiptAnswer:
+def _judge(receipt: Receipt, row: _Row | None, *, trusted: bool, again: bool) -> tuple[str, str]:
+    """The status of the answer, and why."""
     if row is None or not (trusted or _is_owner(receipt, row)):
-        return ReceiptAnswer(receipt.message_id, "rejected", "not_found")
+        return "rejected", "not_found"
     if again:
-        return ReceiptAnswer(receipt.message_id, "ignored", "duplicate")
+        return "ignored", "duplicate"
     if row.status == FAILED:
-        return ReceiptAnswer(receipt.message_id, "ignored", "message_failed")
+        return "ignored", "message_failed"
     if row.status == CONVERTED or row.status == receipt.type:
-        return ReceiptAnswer(receipt.message_id, "ignored", f"already_{row.status}")
-    return ReceiptAnswer(receipt.message_id, "accepted")
+        return "ignored", f"already_{row.status}"
+    return "accepted", ""
 
 
 def _is_owner(receipt: Receipt, row: _Row) -> bool:
     if receipt.handle is None or row.handle_version is None:
         return False
-    return handle_fits(receipt.handle, row.subscription_id, row.handle_version)
+    return handle_fits(receipt.handle, UUID(row.subscription_id), row.handle_version)
 
 
 class _Move(NamedTuple):
-    id: UUID
+    id: str
     at: datetime
     metadata: dict[str, Any] | None
 
 
-def _record(application: Application, rows: dict[UUID, _Row], wanted: dict[tuple[UUID, str], Receipt]) -> None:
+def _record(application: Application, rows: dict[str, _Row], wanted: dict[tuple[str, str], Receipt]) -> None:
     """Move the messages, state by state, each state in one statement."""
     now = timezone.now()
     sends: dict[str, list[_Move]] = {PENDING: [], ERRORED: []}
@@ -126,14 +135,14 @@ def _record(application: Application, rows: dict[UUID, _Row], wanted: dict[tuple
         received, converted = wanted.get((message_id, RECEIVED)), wanted.get((message_id, CONVERTED))
         first = received or converted
         assert first is not None
-        received_at = _plausible(first.occurred_at, row.created_at, now)
+        received_at = _plausible(first.occurred_at, row, now)
         if row.status in sends:
             sends[row.status].append(_Move(message_id, received_at, {"implied_by": first.type}))
         if row.status != RECEIVED:
             implied = {"implied_by": CONVERTED.value}
             receives.append(_Move(message_id, received_at, received.metadata if received else implied))
         if converted:
-            converted_at = max(received_at, _plausible(converted.occurred_at, row.created_at, now))
+            converted_at = max(received_at, _plausible(converted.occurred_at, row, now))
             converts.append(_Move(message_id, converted_at, converted.metadata))
     counts: list[StatusCount] = []
     for source, moves in sends.items():
@@ -149,19 +158,21 @@ def _record(application: Application, rows: dict[UUID, _Row], wanted: dict[tuple
     record(counts)
 
 
-def _plausible(occurred_at: datetime | None, earliest: datetime, now: datetime) -> datetime:
+def _plausible(occurred_at: datetime | None, row: _Row, now: datetime) -> datetime:
     """A device's clock may be wrong: an event is never before its message or in the future."""
-    return now if occurred_at is None else min(max(occurred_at, earliest), now)
+    return now if occurred_at is None else min(max(occurred_at, datetime.fromisoformat(row.created_at)), now)
 
 
 def _apply(application: Application, step: str, source: str, moves: Sequence[_Move]) -> list[StatusCount]:
-    moved = lifecycle.apply(
+    if not moves:
+        return []
+    first = moves[0]
+    all_alike = all(move.at == first.at and move.metadata == first.metadata for move in moves)
+    return lifecycle.apply_counted(
         step,
         source=source,
         ids=[move.id for move in moves],
         application_id=application.pk,
-        at=[move.at for move in moves],
-        metadata=[move.metadata for move in moves],
+        at=first.at if all_alike else [move.at for move in moves],
+        metadata=first.metadata if all_alike else [move.metadata for move in moves],
     )
-    target = lifecycle.steps()[step].target
-    return lifecycle.counts(moved, application_id=application.pk, old=source, new=target)
