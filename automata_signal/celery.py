@@ -1,20 +1,56 @@
-"""The Celery application: queues by channel and priority, and `control` for fan-out and sweeps."""
+"""The Celery application: queues by channel and priority, and `control` for fan-out and sweeps; and how tasks are
+handed to it while somebody waits."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import time
+from collections.abc import Sequence
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.beat import Service
 from celery.signals import beat_init
+from kombu import pools
+from kombu.exceptions import OperationalError
+
+log = logging.getLogger(__name__)
+
+HAND_OVER = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5, "max_retries": 0}
+"""Options of a connection to the broker while somebody waits for an answer."""
+BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)
+"""The last when Redis is full, and when an open connection breaks."""
+_LEFT_ALONE_S = 1.0
+"""So long nothing is handed to a broker that did not answer: else each request would wait for it anew."""
+_broker = {"left_alone_until": 0.0}
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "automata_signal.settings")
 
 app = Celery("automata_signal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
+    """Hand `(name, arguments, queue)` to workers within about a second; False if the broker does not answer.
+
+    `task.delay` would wait for half a minute. What must happen all the same, a sweep finds in PostgreSQL.
+    """
+    if time.monotonic() < _broker["left_alone_until"]:
+        return False
+    try:
+        with pools.producers[app.connection_for_write(transport_options=HAND_OVER)].acquire(block=True) as producer:
+            for name, arguments, queue in tasks:
+                task = app.signature(name, args=arguments)
+                task.apply_async(queue=queue, producer=producer, retry=False, ignore_result=True)
+    except BROKER_ERRORS as error:
+        _broker["left_alone_until"] = time.monotonic() + _LEFT_ALONE_S
+        log.warning("the broker does not answer: tasks were not handed over", extra={"cause": str(error)})
+        return False
+    return True
 
 
 @beat_init.connect

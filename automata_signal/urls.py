@@ -22,9 +22,9 @@ urlpatterns = [
     path("account/password", TemplateView.as_view(template_name="tenants/password.html")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("api/v1/", include("apps.tenants.urls")),
+    path("api/v1/", include("apps.messaging.urls")),  # the busiest first: each address is tried in this order
     path("api/v1/", include("apps.subscriptions.urls")),
-    path("api/v1/", include("apps.messaging.urls")),
+    path("api/v1/", include("apps.tenants.urls")),
     path("api/v1/", include("apps.campaigns.urls")),
     re_path(r"^api/", api.not_found),
 ]

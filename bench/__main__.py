@@ -21,10 +21,17 @@ from tools.workspace import LOCAL
 PARTS = {
     "pipeline": "a campaign, from launch until every result and event is committed",
     "growth": "more recipients, more workers, a message table that is full already",
+    "peers": "libraries that only send: the same tokens to the same provider, beside the plain campaign",
+    "capacity": "what 10,000, 100,000 and 1,000,000 messages/s need, by the costs of the plain campaign",
     "limit": "what the machine could do: the provider's ceiling, COPY, and the sum of the parts",
+    "latency": "one message from POST to the provider, while a campaign runs at full speed",
+    "api": "messages, receipts and registrations over the production server",
     "audience": "count and fan-out over many subscriptions",
+    "faults": "each fault of tests/faults against a campaign of 50,000; most of an hour, so only if it is named",
+    "soak": "half load for --minutes, and whether anything grows; only if it is named",
 }
 """Each is the module of its name, with `run(bench)`."""
+LONG = ("faults", "soak")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,10 +42,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=f"parts:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; all parts unless told")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; all but faults and soak unless told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a list of {part, case, metric, value, …}")
     parser.add_argument("--recipients", type=int, default=100_000, metavar="N", help="of a campaign (100,000)")
-    parser.add_argument("--subscriptions", type=int, default=1_000_000, metavar="N", help="of audience and growth")
+    parser.add_argument(
+        "--subscriptions", type=int, default=1_000_000, metavar="N", help="of audience, growth, latency"
+    )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each headline case (3)")
     parser.add_argument("--cases", default="", metavar="TEXT", help="only the cases whose name holds TEXT")
@@ -51,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="ROWS",
         help="growth also on a message table of ROWS (20 million): minutes, and about 0.6 GB for each million",
     )
+    parser.add_argument("--minutes", type=float, default=30, metavar="M", help="of soak (30)")
     parser.add_argument("--profile", action="store_true", help="limit also writes profiles to .local/bench/")
     parser.add_argument(
         "--wait", type=float, default=60, metavar="S", help="for a machine at rest before each run (60)"
@@ -64,7 +74,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if "bench" not in options.database:
         parser.error("--database is dropped and made anew: its name must hold the word bench")
-    options.parts = options.parts or list(PARTS)
+    options.parts = options.parts or [part for part in PARTS if part not in LONG]
     return options
 
 

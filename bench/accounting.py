@@ -1,4 +1,4 @@
-"""What processes cost: CPU by process tree, peak memory, and connections to the database while something runs."""
+"""What processes cost: CPU by process tree, peak memory, connections to the database and what is written to it."""
 
 from __future__ import annotations
 
@@ -108,6 +108,35 @@ def rss_mb(pid: int) -> float:
     return _memory_mb(pid, "VmRSS")
 
 
+class Written(NamedTuple):
+    """What a PostgreSQL database has written; the difference of two is what was written between them."""
+
+    wal_bytes: int
+    """Of the whole server."""
+    commits: int
+    """Transactions that wrote: each is one flush of the WAL, shared with those that commit at the same moment."""
+    message_bytes: int
+    """Messages and their events on the disk, with their indexes."""
+
+    def since(self, before: Written) -> Written:
+        return Written(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+def written(database_url: str) -> Written:
+    with psycopg.connect(database_url, autocommit=True, application_name="bench") as connection:
+        row = connection.execute(_WRITTEN).fetchone()
+    assert row is not None
+    return Written(*row)
+
+
+# Transactions that write take an id each; statistics of commits come up to a second late.
+_WRITTEN = """
+    SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           (SELECT sum(pg_total_relation_size(relid))::bigint
+            FROM unnest('{messaging_message,messaging_messageevent}'::regclass[]) AS parent, pg_partition_tree(parent))
+"""
+
+
 class Usage(NamedTuple):
     """What happened between the start and the end of a `Meter`."""
 
@@ -162,11 +191,14 @@ class Meter:
         return {**{name: cpu_s(roots) for name, roots in self.groups.items()}, **asked}
 
     def _sample(self) -> None:
+        """At once and then each `SAMPLE_S`: what is measured may be over before the first of them has passed."""
         with psycopg.connect(self.database, autocommit=True, application_name="bench") as connection:
-            while not self._ended.wait(SAMPLE_S):
+            while True:
                 row = connection.execute(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                     " AND application_name <> 'bench'"
                 ).fetchone()
                 assert row is not None
                 self._connections = max(self._connections, row[0])
+                if self._ended.wait(SAMPLE_S):
+                    return

@@ -1,4 +1,7 @@
-"""Counting and cutting audiences of many subscriptions: by tag, country, version and last activity."""
+"""Counting and cutting audiences of many subscriptions: by tag, country, version and last activity.
+
+PostgreSQL's CPU stands beside the times: it says the same on a busy machine, and a count is shared by all cores.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import psycopg
 from apps.campaigns.selectors import audience_count
 from apps.campaigns.services import campaign_launch
 from bench import machine
+from bench.accounting import Meter
 from bench.harness import Bench, make_campaign
 from bench.report import Goal
 from tools.supervisor import StackError
@@ -62,21 +66,33 @@ def run(bench: Bench) -> None:
             bench.forget_queued()
             others = machine.wait_for_rest(bench.options.wait)
             load = machine.load()
-            times = [_count(application, case.criteria) for _ in range(REPEATS)]
+            with _postgres(bench) as counting:
+                times = [_count(application, case.criteria) for _ in range(REPEATS)]
             recipients = times[0][0]
             if not recipients:
                 raise StackError(f"the audience {case.name!r} is empty")
-            seconds = _fan_out(bench, application, case.criteria)
+            with _postgres(bench) as cutting:
+                seconds = _fan_out(bench, application, case.criteria)
             add = bench.report.add
             add(PART, case.name, "recipients", recipients)
             add(PART, case.name, "count", statistics.median(ms for _, ms in times), "ms", goal=COUNT_MAX)
             add(PART, case.name, "slowest count", max(ms for _, ms in times), "ms")
+            add(PART, case.name, "count's CPU", _cpu_s(counting) / REPEATS * 1_000, "ms")
             add(PART, case.name, "fan-out", recipients / seconds, "rows/s", goal=FAN_OUT)
             add(PART, case.name, "read", bench.options.subscriptions / seconds, "rows/s")
             add(PART, case.name, "fan-out took", seconds, "s")
+            add(PART, case.name, "fan-out's CPU", _cpu_s(cutting) / recipients * 1e6, "µs/row")
             add(PART, case.name, "others", others, "cores")
             add(PART, case.name, "load", load, "at start")
             bench.say(f"{case.name}: {recipients:,} recipients")
+
+
+def _postgres(bench: Bench) -> Meter:
+    return Meter({"PostgreSQL": [bench.postmaster]})
+
+
+def _cpu_s(meter: Meter) -> float:
+    return meter.usage.cpu_s["PostgreSQL"]
 
 
 def _count(application: Any, criteria: dict[str, Any]) -> tuple[int, float]:

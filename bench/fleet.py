@@ -94,6 +94,12 @@ class Providers:
         with socket.create_connection(("127.0.0.1", self._ports[name][1]), timeout=10) as connection:
             return Tally(**json.loads(connection.makefile().readline()))
 
+    def seen(self, name: str) -> dict[str, float]:
+        """When each marked message came to the provider (`bench.provider.MARK`), by the monotonic clock."""
+        with socket.create_connection(("127.0.0.1", self._ports[name][1]), timeout=10) as connection:
+            _counts, marks = connection.makefile()
+            return dict(json.loads(marks))
+
     def answered(self) -> int:
         return sum(tally.accepted + tally.refused for tally in map(self.tally, self.children))
 

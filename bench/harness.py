@@ -24,7 +24,7 @@ from apps.messaging.models import MessageTemplate  # noqa: E402
 from apps.sandbox.credentials import make_apns_key, make_fcm_account  # noqa: E402
 from apps.tenants.models import Application  # noqa: E402
 from bench import machine, seeding  # noqa: E402
-from bench.accounting import Meter, Usage, name_of, parent_of  # noqa: E402
+from bench.accounting import Meter, Usage, Written, name_of, parent_of, written  # noqa: E402
 from bench.fleet import Behaviour, Fleet, Providers  # noqa: E402
 from bench.report import Report  # noqa: E402
 from bench.stage import Stores  # noqa: E402
@@ -48,6 +48,7 @@ class Run:
     recipients: int
     seconds: float
     usage: Usage
+    written: Written
     peak_rss_mb: float
     load: float
     """Of the last minute, when it began."""
@@ -198,6 +199,7 @@ class Bench:
         campaigns = [make_campaign(application, personalised=personalised) for application in applications]
         others = machine.wait_for_rest(self.options.wait)
         load, answered = machine.load(), fleet.providers.answered()
+        before = written(self.stores.database_url)
         meter = Meter(
             {**fleet.groups(), "PostgreSQL": [self.postmaster]},
             more={"Redis": self.redis_cpu_s},
@@ -209,8 +211,9 @@ class Bench:
                 campaign_launch(campaign=campaign)
             self._wait_until_committed(campaigns)
             seconds = time.monotonic() - began
+        wrote = written(self.stores.database_url).since(before)
         recipients = self._check(campaigns, fleet.providers.answered() - answered)
-        return Run(recipients, seconds, meter.usage, fleet.peak_rss_mb(), load, others)
+        return Run(recipients, seconds, meter.usage, wrote, fleet.peak_rss_mb(), load, others)
 
     def _wait_until_committed(self, campaigns: Sequence[MessageCampaign]) -> None:
         """Ask the campaigns' own counters, which each slice moves in the transaction of its results and events."""

@@ -11,7 +11,9 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apps.messaging import lifecycle
+from apps.campaigns.services.fanout import STEP_RECIPIENTS
+from apps.messaging.claims import Claim, claim_batch, finish_batch, move, renew_lease
+from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.models import ChannelType, Dispatch, MessageStatus
 from apps.messaging.partitions import make_partitions
 from apps.messaging.recorders import record
@@ -24,16 +26,16 @@ from bench.ceiling import add_ceilings, by_own_client
 from bench.harness import Bench, make_campaign
 from bench.pipeline import add_runs, told
 from bench.report import Goal
+from tools.supervisor import StackError
 
 PART = "limit"
 SHARE = Goal(0.6)
-SLICE = 1_000
 PREBUILT_PER_TRANSACTION = 5_000
 COPY = """
     COPY messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
                             status, attempts, title, body, data, created_at) FROM STDIN
 """
-"""What a claim writes of a pending message."""
+"""What the table has to take of a pending message."""
 
 
 class Cost(NamedTuple):
@@ -60,9 +62,10 @@ def run(bench: Bench) -> None:
         bench.clear_messages()
         copied = _prebuilt_copy(bench, application, count)
         bench.clear_messages()
-        made, ranges = _copy(bench, application, count)
-        settled = _settle(bench, application, ranges, count)
-        parts = [_mean("send: decrypt, build, exchange, parse", sends), made, settled]
+        cut, batch_ids = _fan_out(bench, application, count)
+        made, claims = _claim(bench, application, batch_ids, count)
+        settled = _record(bench, claims, count)
+        parts = [_mean("send: decrypt, build, exchange, parse", sends), cut, made, settled]
         for cost in [*sends, copied, *parts[1:]]:
             _add(bench, cost)
         total = Cost("sum of the parts", bench.machine.cores * 1e6 / sum(c.sum_us for c in parts), *_sums(parts))
@@ -155,7 +158,14 @@ def _dispatch(application: Application) -> Dispatch:
     """Of a campaign, so that counters are kept."""
     campaign = make_campaign(application)
     return Dispatch.objects.create(
-        application=application, campaign_id=campaign.pk, channel_type="push", priority="low", title="x", ttl_s=3_600
+        application=application,
+        campaign_id=campaign.pk,
+        channel_type="push",
+        priority="high",
+        title="The sale begins",
+        body="Twenty per cent off everything until midnight.",
+        audience={},
+        ttl_s=3_600,
     )
 
 
@@ -179,50 +189,53 @@ def _prebuilt_copy(bench: Bench, application: Application, count: int) -> Cost:
     return _timed(bench, "COPY of packed rows, 1 session", count, work)
 
 
-def _copy(bench: Bench, application: Application, count: int) -> tuple[Cost, list[list[UUID]]]:
-    """Read a slice of the audience and make its pending messages, as a claim does; and the ids by slice."""
+def _fan_out(bench: Bench, application: Application, count: int) -> tuple[Cost, list[UUID]]:
+    """Cut the audience into batches, as the control worker does; and the batches.
+
+    Their priority is high: the workers of this fleet do not listen to it, so that the batches are left to us.
+    """
     dispatch = _dispatch(application)
-    ranges: list[list[UUID]] = []
+    batch_ids: list[UUID] = []
 
     def work() -> None:
-        after = UUID(int=0)
-        while sum(map(len, ranges)) < count:
-            ids = new_range()
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(_SLICE, [application.pk, after, SLICE])
-                rows = cursor.fetchall()
-                with cursor.copy(COPY) as copy:
-                    for position, row in enumerate(rows):
-                        copy.write_row(_pending_row(ids.at(position), application, dispatch, row[0]))
-            ranges.append([ids.at(position) for position in range(len(rows))])
-            after = rows[-1][0]
+        after = None
+        while True:
+            with transaction.atomic():
+                sliced = dispatch_slice(dispatch=dispatch, after_id=after, limit=STEP_RECIPIENTS)
+            batch_ids.extend(sliced.batch_ids)
+            after = sliced.last_id
+            if after is None:
+                return
 
-    return _timed(bench, "claim: read the slice, COPY, 1 process", count, work), ranges
+    return _timed(bench, "fan-out: cut the audience", count, work), batch_ids
 
 
-_SLICE = """
-    SELECT s.id, s.user_id, s.token, s.test_type FROM subscriptions_subscription s
-    WHERE s.application_id = %s AND s.id > %s AND s.subscription_status > 0 AND NOT s.is_archived
-    ORDER BY s.id LIMIT %s
-"""
-
-
-def _settle(bench: Bench, application: Application, ranges: list[list[UUID]], count: int) -> Cost:
-    """Move all messages to successful with their events and the campaign's counters, as the recording does."""
+def _claim(bench: Bench, application: Application, batch_ids: Sequence[UUID], count: int) -> tuple[Cost, list[Claim]]:
+    """Take the batches and make their messages, as a worker does before it sends; and the claims."""
+    claims: list[Claim] = []
 
     def work() -> None:
-        for ids in ranges:
+        for batch_id in batch_ids:
+            claim = claim_batch(batch_id, application.pk)
+            if claim is None:
+                raise StackError("a batch that nobody else works on could not be claimed")
+            claims.append(claim)
+
+    return _timed(bench, "claim: take a batch, make its messages, 1 process", count, work), claims
+
+
+def _record(bench: Bench, claims: Sequence[Claim], count: int) -> Cost:
+    """Move all messages to successful with their events and the campaign's counters, and give the batches back."""
+
+    def work() -> None:
+        for claim in claims:
+            ids = [recipient.message_id for recipient in claim.recipients]
             for start in range(0, len(ids), RECORD_SLICE):
                 with transaction.atomic():
-                    moved = lifecycle.apply(
-                        "send",
-                        source=MessageStatus.PENDING,
-                        ids=ids[start : start + RECORD_SLICE],
-                        application_id=application.pk,
-                        at=timezone.now(),
-                        attempted=True,
-                    )
-                    record(lifecycle.counts(moved, application_id=application.pk, old="pending", new="successful"))
+                    renew_lease(claim)
+                    now, some = timezone.now(), ids[start : start + RECORD_SLICE]
+                    record(move(claim, "send", MessageStatus.PENDING, some, at=now, attempted=True))
+            finish_batch(claim)
 
     return _timed(bench, "record: update, events, counters, 1 process", count, work)
 

@@ -75,6 +75,9 @@ def add_runs(bench: Bench, part: str, case: str, runs: Sequence[Run], *, goal: G
     for group in GROUPS:
         add(part, case, group, middle.cpu_us(group), "µs/msg")
     add(part, case, "CPU allows", bench.machine.cores / middle.cpu_s_each, "msg/s")
+    add(part, case, "WAL", middle.written.wal_bytes / middle.recipients, "B/msg")
+    add(part, case, "tables", middle.written.message_bytes / middle.recipients, "B/msg")
+    add(part, case, "commits", middle.written.commits / middle.recipients * 1_000, "/1,000")
     add(part, case, "worker peak", max(run.peak_rss_mb for run in runs), "MB", goal=RSS_MAX)
     add(part, case, "connections", max(run.usage.connections for run in runs), "", goal=CONNECTIONS_MAX)
     add(part, case, "used", middle.cores_used, "cores")

@@ -3,7 +3,9 @@
 `python -m bench.provider apns|fcm --ca-dir DIR …` prints one JSON line when it listens. It reads frames, not headers:
 a request is complete with its DATA frame, and the answer is accepted or, for a share of them, refused as unregistered.
 The strict stand-ins of `apps.sandbox` check requests; this one only has to be fast (about a tenth of their CPU) so that
-it is not what is measured.
+it is not what is measured. When a message came whose text holds a mark (`MARK`) it notes for `bench.latency`. Clients
+of `bench.peers` that know an answer by its `apns-id` get it with `--echo-ids`, and those that speak HTTP/1.1 only are
+served in it.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import ssl
 import struct
 import time
 from collections import defaultdict
 from pathlib import Path
+
+from hpack import Decoder
 
 from apps.sandbox.authority import ensure_authority, server_context
 
@@ -25,6 +30,9 @@ DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 FRAME_HEAD = struct.Struct(">IBI").unpack_from
 """Length and kind in one number, flags, stream."""
+MARK = b"bench-mark-"
+MARKS = re.compile(re.escape(MARK) + rb"[0-9a-f]{16}")
+"""In the text of a message: it is asked later when it came. To look for it takes a few µs for a hundred messages."""
 BUCKET_S = 0.002
 """Answers that are due within the same bucket are written together."""
 
@@ -67,10 +75,25 @@ class Answers:
         return parts[0] + key + parts[1] + (key + parts[2] if parts[2] else b"")
 
 
+def echoing(request_headers: bytes, decoder: Decoder) -> bytes:
+    """The header block of an accepted answer with the request's `apns-id`, as the real APNs gives it."""
+    (value,) = [value for name, value in decoder.decode(request_headers, raw=True) if name == b"apns-id"]
+    return status(200) + b"\x00\x07apns-id" + bytes([len(value)]) + value
+
+
 class Tally:
     accepted = 0
     refused = 0
     connections = 0
+
+    def __init__(self) -> None:
+        self.seen: dict[str, float] = {}
+        """When each mark came, by the system's monotonic clock."""
+
+    def note_marks(self, data: bytes) -> None:
+        now = time.monotonic()
+        for mark in MARKS.findall(data):
+            self.seen.setdefault(mark.decode(), now)
 
 
 class Peer(asyncio.Protocol):
@@ -80,17 +103,24 @@ class Peer(asyncio.Protocol):
         self.options, self.answers, self.tally = options, answers, tally
         self.buffer = b""
         self.greeted = False
+        self.decoder = Decoder() if options.echo_ids and options.provider == "apns" else None
+        self.echoes: dict[int, bytes] = {}
         self.later: dict[int, list[bytes]] = defaultdict(list)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.tally.connections += 1
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1":
+            transport.set_protocol(Http1(transport, self.answers, self.tally))
+            return
         settings = struct.pack(">HIHI", 3, self.options.streams, 4, 2**24)
         transport.write(frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30)))
 
     def data_received(self, data: bytes) -> None:
         data = self.buffer + data
+        if MARK in data:
+            self.tally.note_marks(data)
         at = 0
         if not self.greeted:
             if len(data) < len(PREFACE):
@@ -110,6 +140,8 @@ class Peer(asyncio.Protocol):
                 taken += length
                 if flags & END_STREAM:
                     done.append(stream)
+            elif kind == HEADERS and self.decoder:
+                self.echoes[stream] = echoing(data[at + 9 : at + 9 + length], self.decoder)
             elif kind == SETTINGS and not flags & ACK:
                 out.append(frame(SETTINGS, ACK, 0))
             elif kind == PING and not flags & ACK:
@@ -123,6 +155,10 @@ class Peer(asyncio.Protocol):
             self.transport.write(b"".join(out))
 
     def _answer(self, streams: list[int], out: list[bytes]) -> None:
+        if self.decoder:
+            self.tally.accepted += len(streams)
+            out += [frame(HEADERS, END_HEADERS | END_STREAM, stream, self.echoes.pop(stream)) for stream in streams]
+            return
         share, latency_s = self.options.refuse_share, self.options.latency_ms / 1000
         if not share and not latency_s:
             self.tally.accepted += len(streams)
@@ -156,9 +192,32 @@ class Peer(asyncio.Protocol):
             self.transport.write(b"".join(self.later.pop(bucket)))
 
 
+class Http1(asyncio.Protocol):
+    """One connection of a client that asked for HTTP/1.1: accepted at once, one request after the other."""
+
+    CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+    def __init__(self, transport: asyncio.Transport, answers: Answers, tally: Tally) -> None:
+        self.transport, self.tally = transport, tally
+        body = answers.accepted[2]
+        self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (head := self.buffer.find(b"\r\n\r\n")) >= 0:
+            length = self.CONTENT_LENGTH.search(self.buffer, 0, head)
+            end = head + 4 + (int(length[1]) if length else 0)
+            if len(self.buffer) < end:
+                return
+            self.buffer = self.buffer[end:]
+            self.tally.accepted += 1
+            self.transport.write(self.answer)
+
+
 async def serve(options: argparse.Namespace) -> None:
     tally, answers = Tally(), Answers(options.provider)
-    context: ssl.SSLContext = server_context(ensure_authority(Path(options.ca_dir)), alpn=["h2"])
+    context: ssl.SSLContext = server_context(ensure_authority(Path(options.ca_dir)), alpn=["h2", "http/1.1"])
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: Peer(options, answers, tally), "127.0.0.1", options.port, ssl=context, backlog=512
@@ -171,9 +230,9 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def tell(tally: Tally, writer: asyncio.StreamWriter) -> None:
-    """The counts so far, to whoever connects."""
+    """The counts so far, to whoever connects, and in a second line when each mark came."""
     counts = {"accepted": tally.accepted, "refused": tally.refused, "connections": tally.connections}
-    writer.write(json.dumps(counts).encode() + b"\n")
+    writer.write(json.dumps(counts).encode() + b"\n" + json.dumps(tally.seen).encode() + b"\n")
     writer.close()
 
 
@@ -187,6 +246,7 @@ def main() -> None:
     parser.add_argument("--refuse-share", type=float, default=0.0)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--jitter-ms", type=float, default=0.0)
+    parser.add_argument("--echo-ids", action="store_true", help="accepted answers of apns bear the request's apns-id")
     asyncio.run(serve(parser.parse_args()))
 
 

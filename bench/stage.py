@@ -30,6 +30,7 @@ class Stores:
             "REDIS_URL": self.redis_url,
             "APPLICATION_NAME": "bench",
             "DATABASE_STATEMENT_TIMEOUT_MS": "60000",
+            "FCM_RATE_PER_MINUTE": "60000000",  # Google's quota, 10,000/s, would be what is measured
             "DJANGO_SETTINGS_MODULE": "automata_signal.settings",
         }
 

@@ -47,6 +47,12 @@ def _json(body) -> bytes:
     return json.dumps(body).encode()
 
 
+@pytest.fixture(autouse=True)
+def keys_are_read_anew(settings):
+    """Tests change keys and applications and look at once; what is kept for a second has tests of its own."""
+    settings.API_KEY_CACHE_S = 0
+
+
 @pytest.fixture
 def application(db) -> Application:
     return Application.objects.create(name="Shop", time_zone="Asia/Seoul")

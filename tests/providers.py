@@ -87,8 +87,10 @@ def django_db_setup(django_db_setup):
 @pytest.fixture(autouse=True)
 def _no_counts_of_other_tests():
     """Rates and breakers count in Redis, which no test's end rolls back."""
+    from apps.messaging import rates
     from apps.messaging.breaker import _counters
 
+    rates._asked_again_at = 0.0
     for pattern in ("automata:breaker:*", "automata:rate:*"):
         for key in _counters().scan_iter(pattern):
             _counters().delete(key)

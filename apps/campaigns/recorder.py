@@ -11,6 +11,7 @@ from django.db import connection
 from apps.messaging.models import MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount
 from automata_signal.ids import new_id
+from automata_signal.prepared import prepared_cursor
 
 _COLUMNS = {
     "total": "total_recipients",
@@ -82,23 +83,34 @@ def _add_reasons(application_id: UUID, reasons: Counter[tuple[UUID, str]]) -> No
 
 
 def _add_counts(application_id: UUID, changes: dict[UUID, Counter[str]]) -> None:
-    """By primary key; no index names a counter, so the updates stay HOT."""
+    """By primary key; no index names a counter, so the updates stay HOT. Nearly always there is one campaign, whose
+    statement takes a third of the one for several."""
     campaigns = sorted(changes)
-    assignments = ", ".join(f"{column} = c.{column} + d.{name}" for name, column in _COLUMNS.items())
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
+        if len(campaigns) == 1:
+            cursor.execute(_ADD_ONE, [*(changes[campaigns[0]][name] for name in _COLUMNS), application_id, *campaigns])
+            return
         cursor.execute(
-            f"""
-            WITH locked AS MATERIALIZED (
-                SELECT id FROM campaigns_messagecampaign WHERE application_id = %s AND id = ANY(%s::uuid[])
-                ORDER BY id FOR NO KEY UPDATE
-            )
-            UPDATE campaigns_messagecampaign c SET {assignments}
-            FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
-            WHERE locked.id = d.id AND c.id = d.id AND c.application_id = %s
-            """,
+            _ADD_MANY,
             [
                 *(application_id, campaigns, campaigns),
                 *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS),
                 application_id,
             ],
         )
+
+
+_ADD_ONE = f"""
+    UPDATE campaigns_messagecampaign SET {", ".join(f"{column} = {column} + %s" for column in _COLUMNS.values())}
+    WHERE application_id = %s AND id = %s
+"""
+_ADD_MANY = f"""
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM campaigns_messagecampaign WHERE application_id = %s AND id = ANY(%s::uuid[])
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE campaigns_messagecampaign c
+    SET {", ".join(f"{column} = c.{column} + d.{name}" for name, column in _COLUMNS.items())}
+    FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
+    WHERE locked.id = d.id AND c.id = d.id AND c.application_id = %s
+"""

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 WINDOW_S = 300
 OUTAGE_WINDOW_S = 20
 """Short, so that an hour without trouble does not hide the outage of this minute."""
+NOTHING_WORKS_WINDOW_S, NOTHING_WORKS_SHARE = 2, 0.9
+"""Shorter, so that what was sent at full speed a moment ago does not hide that nothing arrives now; and a share that
+the requests in flight on a connection that is lost do not reach."""
 REPORT_S = 1.0
 """How often a worker adds answers without trouble to the window of all."""
 PROBE_LEASE_S = 60
@@ -162,12 +165,18 @@ class Breaker:
         answers = _unreported.add(self.credential.pk, len(results), report=bool(failed))
         if not answers:
             return
-        window = f"automata:breaker:{self.credential.pk}:outage:{int(time.time()) // OUTAGE_WINDOW_S}"
-        shared = self._add(window, OUTAGE_WINDOW_S, len(failed), answers)
-        failures, answers = shared or (self._failures, self._answers)
-        share = failures / max(1, answers)
-        if failed and failures >= settings.BREAKER_OUTAGE_MIN_FAILURES and share >= settings.BREAKER_OUTAGE_SHARE:
-            self._open(f"{share:.0%} of the requests fail ({failed[0].reason})", BreakerCause.OUTAGE)
+        for window, window_s, share_max in self._outage_windows():
+            shared = self._add(window, window_s, len(failed), answers)
+            failures, all_ = shared or (self._failures, self._answers)
+            share = failures / max(1, all_)
+            if failed and failures >= settings.BREAKER_OUTAGE_MIN_FAILURES and share >= share_max:
+                self._open(f"{share:.0%} of the requests fail ({failed[0].reason})", BreakerCause.OUTAGE)
+
+    def _outage_windows(self) -> list[tuple[str, int, float]]:
+        """The name of each present window, its length, and the share of failures that opens the breaker."""
+        limits = ((OUTAGE_WINDOW_S, settings.BREAKER_OUTAGE_SHARE), (NOTHING_WORKS_WINDOW_S, NOTHING_WORKS_SHARE))
+        prefix, now = f"automata:breaker:{self.credential.pk}:outage", int(time.time())
+        return [(f"{prefix}:{window_s}:{now // window_s}", window_s, share) for window_s, share in limits]
 
     def _add(self, window: str, window_s: int, bad: int, all_: int) -> tuple[int, int] | None:
         """Add to the window of all workers, and give its sums; None without Redis."""
@@ -200,9 +209,9 @@ class Breaker:
 
     def _forget(self) -> None:
         """Forget the windows: the answers of requests that were under way must not open the breaker again."""
-        names = (f"{int(time.time()) // WINDOW_S}", f"outage:{int(time.time()) // OUTAGE_WINDOW_S}")
+        addresses = f"automata:breaker:{self.credential.pk}:{int(time.time()) // WINDOW_S}"
         try:
-            _counters().delete(*(f"automata:breaker:{self.credential.pk}:{name}" for name in names))
+            _counters().delete(addresses, *(window for window, _, _ in self._outage_windows()))
         except redis.RedisError:
             return
 

@@ -21,6 +21,7 @@ from apps.subscriptions.targeting import REACHABLE, compile_criteria
 from apps.tenants.models import Application
 from automata_signal.celery import send_tasks
 from automata_signal.ids import IdRange
+from automata_signal.prepared import insert_row
 
 EXPIRY_GRACE_S = 60
 """A time to live of 0 means one attempt by the provider; until then the message still has to reach it."""
@@ -41,7 +42,7 @@ def dispatch_create(
 
     `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes.
     """
-    return Dispatch.objects.create(
+    dispatch = Dispatch(
         application=application,
         campaign_id=campaign_id,
         template_version=content.template_version,
@@ -57,6 +58,8 @@ def dispatch_create(
         ttl_s=ttl_s,
         messages_per_minute=messages_per_minute,
     )
+    insert_row(dispatch)
+    return dispatch
 
 
 def expires_at(due_at: datetime, ttl_s: int) -> datetime:

@@ -4,10 +4,10 @@ The bucket is a hash in Redis and two scripts. `Pace` takes tokens for a batch i
 costs a fraction of a microsecond. The rate is the configured limit until the provider pushes back (429, 503): then it
 is half of what was being sent, and grows again by a fixed step for each second of use.
 
-A provider that refuses most requests means all of us: its `Retry-After` holds the bucket, and the rate is halved again
-each second. One that refuses some may have other reasons than our speed. Each such message waits by itself
-(`retry.decide`); the rate is halved once, on trial, and if as many are refused at half the speed it was not the speed:
-then it is what it was, for a minute.
+A provider that refuses most requests means all of us: its `Retry-After` holds the bucket, and after a 429 the rate is
+halved again each second, until the quota is met; after a 503 it is the breaker's turn. One that refuses some may have
+other reasons than our speed. Each such message waits by itself (`retry.decide`); the rate is halved once, on trial, and
+if as many are refused at half the speed it was not the speed: then it is what it was, for a minute.
 
 A batch waits in the worker only if it would be through within `RATE_WAIT_MAX_S`. Else it sends what it may, and goes
 back to waiting with a turn of its own, so that a thousand batches of a slow campaign do not all ask at once.
@@ -170,13 +170,15 @@ _TAKE = (
 """
 )
 
-# now, limit per s, pushbacks, answers they are among, hold in s, reason. Returns whether the provider means all of us.
+# now, limit per s, pushbacks, answers they are among, hold in s, whether most pushbacks are 429, reason.
+# Returns whether the provider means all of us.
 # A cut counts anew, a round trip later. A verdict compares the share refused at half the speed with what would be if
 # speed has nothing to do with it (the same), and if there is a quota (2 * share - 1, at least none).
 _PUSHBACK = (
     _BUCKET
     + f"""
     local limit, count, answers, hold = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+    local is_quota, reason = ARGV[6] == '1', ARGV[7]
     local b = load(KEYS[1], limit)
     if now >= b.count_at then b.bad = b.bad + count end
     local bad, sent = b.bad + b.bad0, b.sent + b.sent0
@@ -194,7 +196,6 @@ _PUSHBACK = (
         b.rate = math.max(speed / 2, floor)
         b.tokens, b.share = 0, share
         b.sent, b.sent0, b.bad, b.bad0 = 0, 0, 0, 0
-        if is_most then b.held = math.max(b.held, now + hold) end
         b.count_at = math.max(now, b.held) + {ROUND_TRIP_S}
         b.judge_at = b.count_at + {TRIAL_S}
     end
@@ -202,13 +203,14 @@ _PUSHBACK = (
     if is_word and now >= b.count_at then
         local is_on_trial = now < b.judge_at + {VERDICT_S}
         if is_most then
-            cut()
+            b.held = math.max(b.held, now + hold)
+            if is_quota or now >= b.judge_at then cut() end
         elseif is_on_trial and now >= b.judge_at and share > (b.share + math.max(0, 2 * b.share - 1)) / 2 then
             b.rate, b.judge_at, b.deaf_until = b.before, 0, now + {DEAF_S}
         elseif now >= math.max(b.judge_at, b.deaf_until) then
             cut()
         end
-        redis.call('HSET', b.key, 'pushed_at', now, 'pushed_by', ARGV[6])
+        redis.call('HSET', b.key, 'pushed_at', now, 'pushed_by', reason)
     end
     save(b)
     return is_word and 1 or 0
@@ -299,7 +301,7 @@ def _run(script: Script, keys: Sequence[str], *arguments: Any) -> Any:
         raise RedisAway
     try:
         return script(keys=keys, args=arguments)
-    except redis.RedisError as error:
+    except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
         _asked_again_at = time.monotonic() + REDIS_AWAY_S
         log.warning("the rate is kept to this process's share: Redis does not answer", extra={"cause": str(error)})
         raise RedisAway from error
@@ -460,10 +462,11 @@ def note_pushbacks(
     own_waits = _APNS_WAITS_S if credential.provider == "apns" else frozenset[float | None]()
     waits = [r.retry_after_s for r in pushbacks if r.retry_after_s and r.retry_after_s not in own_waits]
     hold_s = max(waits, default=0.0)
+    is_quota = int(2 * sum(result.outcome is Outcome.THROTTLED for result in pushbacks) >= len(pushbacks))
     bucket = credential_bucket(credential)
     reason = f"{pushbacks[0].http_status} {pushbacks[0].reason}"[:100]
     try:
-        arguments = (_time(now), bucket.limit_per_s, len(pushbacks), answers, hold_s, reason)
+        arguments = (_time(now), bucket.limit_per_s, len(pushbacks), answers, hold_s, is_quota, reason)
         is_word = bool(_run(_scripts().pushback, [bucket.key], *arguments))
     except RedisAway:
         is_word = len(pushbacks) >= PUSHBACKS_MIN and 2 * len(pushbacks) >= answers

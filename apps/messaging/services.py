@@ -36,7 +36,7 @@ from apps.tenants.application_settings import DEFAULT_TTL_S
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
 from automata_signal.ids import IdRange, new_range
-from automata_signal.prepared import prepared_cursor
+from automata_signal.prepared import insert_row, prepared_cursor
 
 RECIPIENTS_MAX = 2_000
 
@@ -242,7 +242,7 @@ def _insert(dispatch: Dispatch, rows: Sequence[_Row], *, due_at: datetime, queue
         of_type = [row for row in rows if row.type == type_]
         ids = new_range()
         message_ids = [ids.at(position) for position in range(len(of_type))]
-        batch = DispatchBatch.objects.create(
+        batch = DispatchBatch(
             dispatch=dispatch,
             application_id=dispatch.application_id,
             subscription_type=type_,
@@ -253,6 +253,7 @@ def _insert(dispatch: Dispatch, rows: Sequence[_Row], *, due_at: datetime, queue
             first_id=ids.base,
             recipient_count=len(of_type),
         )
+        insert_row(batch)
         with connection.cursor() as cursor:
             cursor.execute(
                 _INSERT,

@@ -133,12 +133,15 @@ class Subscription(models.Model):
         )
         indexes = (
             models.Index(fields=("application", "id"), name="subscription_by_application"),
-            models.Index(  # the audience of a campaign, in slices by key
+            # The audience of a campaign, in slices by key; counted from the index alone where the criteria name nothing
+            # but what it carries. Never `last_active_at`: each receipt moves it, and such updates would not be HOT.
+            models.Index(
                 fields=("application", "type", "id"),
+                include=("country_code", "app_version_key"),
                 name="subscription_reachable",
                 condition=Q(subscription_status__gt=0, is_archived=False),
             ),
-            models.Index(
+            models.Index(  # a few countries and something else that only the rows know
                 fields=("application", "country_code", "id"),
                 name="subscription_country",
                 condition=Q(subscription_status__gt=0, is_archived=False),

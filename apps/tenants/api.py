@@ -276,7 +276,7 @@ class KeyRevokeView(SignalView):
 
     @extend_schema(operation_id="keys_revoke", tags=["keys"], request=None, responses={200: KeyOutput})
     def post(self, request: Request, key_id: UUID) -> Response:
-        """End a key at once."""
+        """End a key: a second later no process takes it any more."""
         validated(NoInput, request.data)
         key = selectors.key_get(application=self.application, key_id=key_id)
         return Response(represent_key(services.key_revoke(key=key, by=self.caller.label)))

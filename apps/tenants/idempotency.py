@@ -110,11 +110,12 @@ def _insert(claim: IdempotencyRecord) -> bool:
 
 
 def keep_answer(claim: IdempotencyRecord, response: Response) -> None:
-    answer = {"data": response.data, "meta": getattr(response, "meta", {})}
-    IdempotencyRecord.objects.filter(pk=claim.pk).update(
-        status=response.status_code,
-        answer=orjson.loads(written(answer)),
-    )
+    answer = written({"data": response.data, "meta": getattr(response, "meta", {})}).decode()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE tenants_idempotencyrecord SET status = %s, answer = %s::jsonb WHERE id = %s",
+            [response.status_code, answer, claim.pk],
+        )
 
 
 def replay(first: IdempotencyRecord, now: IdempotencyRecord) -> SignalResponse:

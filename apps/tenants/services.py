@@ -38,6 +38,7 @@ from apps.tenants.models import (
 )
 from apps.tenants.providers import Check, secret_rules, tell_breaker_closed
 from apps.tenants.scopes import SCOPES
+from automata_signal.celery import send_tasks
 from automata_signal.errors import Conflict, FieldProblem, Forbidden, ValidationFailed
 
 KEY_RANDOM_BYTES = 24
@@ -233,7 +234,7 @@ def _key_insert(*, kind: str, by: str, **fields: Any) -> NewKey:
 
 @transaction.atomic
 def key_revoke(*, key: ApiKey, by: str = "") -> ApiKey:
-    """End a key at once. Revoking a revoked key changes nothing."""
+    """End a key: `API_KEY_CACHE_S` later no process takes it. Revoking a revoked key changes nothing."""
     row = ApiKey.objects.select_for_update().get(pk=key.pk)
     if row.revoked_at is None:
         row.revoked_at = timezone.now()
@@ -530,9 +531,7 @@ def operator_invite(
 
 
 def _queue_password_link(operator_id: UUID) -> None:
-    from apps.tenants.tasks import send_password_link
-
-    send_password_link.delay(str(operator_id))
+    send_tasks([("tenants.send_password_link", [str(operator_id)], "control")])
 
 
 def check_password_rules(password: str, operator: Operator, field: str = "password") -> None:

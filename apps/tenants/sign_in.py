@@ -21,7 +21,6 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
-from kombu.exceptions import OperationalError as BrokerError
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import RefreshToken
@@ -29,6 +28,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from apps.tenants.access import count_request, refuse_excess
 from apps.tenants.models import Operator
 from apps.tenants.services import check_password_rules
+from automata_signal.celery import send_tasks
 from automata_signal.errors import Unauthenticated, Unavailable, ValidationFailed
 
 PASSWORD_PAGE = "/account/password"  # noqa: S105, an address
@@ -119,12 +119,9 @@ def password_reset_request(*, email: str) -> None:
     """Queue an e-mail with a link, if there is such an operator. The caller cannot tell, not even by the time."""
     _limit_by_email("password_reset", email)
     operator = Operator.objects.filter(email=email.strip().lower(), is_active=True).only("pk").first()
-    from apps.tenants.tasks import send_password_link
-
-    try:
-        send_password_link.delay(str(operator.pk if operator else uuid4()))
-    except BrokerError:
-        raise Unavailable("E-mail cannot be queued now; try again in a moment.") from None
+    task = ("tenants.send_password_link", [str(operator.pk if operator else uuid4())], "control")
+    if not send_tasks([task]):
+        raise Unavailable("E-mail cannot be queued now; try again in a moment.")
 
 
 def password_link_send(*, operator_id: UUID) -> bool:

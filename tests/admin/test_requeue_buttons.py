@@ -127,7 +127,7 @@ def test_a_credentials_page_shows_its_rate_and_who_slowed_it_down(world, member)
     assert facts["limit"] == facts["rate now"] == "600,000 per minute"
     assert traffic(owner, world["tenants.ChannelCredential"])["rate now"] == "as fast as it goes"
     refused = Result(new_id(), Outcome.THROTTLED, "QUOTA_EXCEEDED", 429, retry_after_s=60.0)
-    assert rates.note_pushbacks(credential, [refused] * 200)
+    assert rates.note_pushbacks(credential, [refused] * 200, answers=200)
     facts = traffic(owner, credential)
     assert "slowed down" in facts["rate now"]
     assert "QUOTA_EXCEEDED" in facts["last slowed down"]

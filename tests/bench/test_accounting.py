@@ -53,6 +53,13 @@ def test_the_cpu_of_a_backend_that_ends_is_counted_and_its_connection_seen():
     assert meter.usage.connections >= 1
 
 
+def test_connections_are_seen_however_short_the_measurement():
+    url = os.environ["DATABASE_URL"]
+    with psycopg.connect(url), Meter({}, database=url) as meter:
+        pass
+    assert meter.usage.connections >= 1
+
+
 def test_memory_and_family_of_a_process(burner):
     burner.stdout.readline()
     assert 5 < peak_rss_mb(burner.pid) < 100

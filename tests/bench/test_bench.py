@@ -46,7 +46,7 @@ def bench(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=150,
+            timeout=240,  # it took 115 s where twenty others wanted two cores
         )
         figures = json.loads(file.read_text()) if file.exists() else []
         return result, {(row["case"], row["metric"]): row for row in figures}
@@ -60,8 +60,7 @@ def bench(tmp_path):
     shutil.rmtree(LOCAL / "logs" / f"bench-{database}", ignore_errors=True)
 
 
-@pytest.mark.thorough  # failed once in six runs, for a reason not found yet
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(270)
 def test_a_small_pipeline_from_launch_to_figures(bench):
     case = "personalised, 2 % refused"
     result, figures = bench("pipeline", "--recipients", "2000", "--cases", case)

@@ -12,11 +12,13 @@ from apps.campaigns.models import MessageCampaign
 from apps.campaigns.services import fanout
 from apps.campaigns.services.fanout import Step
 from apps.campaigns.tasks import continue_fanouts, fan_out
-from apps.messaging import queues
 from apps.messaging.dispatch import claim_batch
+from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.models import DispatchBatch, Message
 from apps.subscriptions.models import Subscription
+from automata_signal import celery
 from tests.campaigns.test_lifecycle import in_threads
+from tests.factories import make_dispatch
 
 pytestmark = pytest.mark.django_db
 
@@ -57,6 +59,34 @@ def test_everybody_is_reached_once_in_batches_of_one_type(launched, people):
     assert campaign.fanout_done_at is not None
     assert max(DispatchBatch.objects.values_list("recipient_count", flat=True)) <= 5
     assert everybody_exactly_once()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+@pytest.mark.parametrize("limit", [1, 5, 21, 22])
+def test_a_step_is_cut_into_full_slices_of_one_type_in_the_order_of_their_ids(
+    application, people, settings, size, limit
+):
+    settings.BATCH_SIZE = size
+    for _ in range(7):
+        people(2)
+        people(1, type="AndroidPush")
+    kinds = dict(Subscription.objects.order_by("id").values_list("id", "type"))
+    dispatch = make_dispatch(application, audience={})
+    after: uuid.UUID | None = None
+    left = list(kinds)
+    while left or after:
+        step, left = left[:limit], left[limit:]
+        of_kind = [[id_ for id_ in step if kinds[id_] == kind] for kind in ("iOSPush", "AndroidPush")]
+        slices = [ids[start : start + size] for ids in of_kind for start in range(0, len(ids), size)]
+        expected = sorted(((kinds[ids[0]], ids[0], ids[-1], len(ids)) for ids in slices), key=lambda row: row[2])
+        sliced = dispatch_slice(dispatch=dispatch, after_id=after, limit=limit)
+        made = DispatchBatch.objects.in_bulk(sliced.batch_ids)
+        batches = [made[batch_id] for batch_id in sliced.batch_ids]
+        names = ("subscription_type", "first_subscription_id", "last_subscription_id", "recipient_count")
+        assert [tuple(getattr(batch, name) for name in names) for batch in batches] == expected
+        assert sliced.recipients == len(step)
+        after = sliced.last_id
+        assert after == (step[-1] if len(step) == limit else None)
 
 
 def test_the_first_step_is_small_so_that_the_first_messages_leave_at_once(launched, people):
@@ -219,7 +249,7 @@ def test_a_launch_survives_a_broker_that_does_not_answer(server, draft, people, 
 
     people(3)
     campaign_id = draft()
-    monkeypatch.setattr(queues, "_broker", {"left_alone_until": 0.0})
-    monkeypatch.setattr(queues.app, "send_task", broken)
+    monkeypatch.setattr(celery, "_broker", {"left_alone_until": 0.0})
+    monkeypatch.setattr(celery.app, "send_task", broken)
     assert server.post(f"campaigns/{campaign_id}/launch").status_code == 200
     assert MessageCampaign.objects.get().status == "running"

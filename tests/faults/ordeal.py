@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tests.faults.stack import Stack
+from tests.faults.stack import NEVER_S, Stack
 from tests.faults.traffic import Singles, launch, posting, repeat_some
 from tests.faults.verify import Figures, in_flight, verify
 
@@ -41,10 +42,10 @@ class Ordeal:
         """What was on its way over them may have been taken without an answer, and is sent again."""
         self.duplicates_max += times * self.stack.size.streams_in_flight
 
-    def singles_go_on(self, *, at_least: int, timeout_s: float) -> None:
+    def singles_go_on(self, *, at_least: int) -> None:
         """Wait until clients have got so many further messages accepted."""
         goal = len(self.singles.accepted) + at_least
-        self.stack.wait_until(lambda: len(self.singles.accepted) >= goal, timeout_s, "the API accepts messages")
+        self.stack.wait_until(lambda: len(self.singles.accepted) >= goal, NEVER_S, "the API accepts messages")
 
     def tick(self) -> None:
         """While everything settles."""
@@ -54,7 +55,7 @@ class Ordeal:
 
     def wait(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
-        self.stack.wait_until(lambda: time.monotonic() >= ends_at, seconds + 5, "time passes")
+        self.stack.wait_until(lambda: time.monotonic() >= ends_at, seconds + NEVER_S, "time passes")
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,18 @@ Strike = Callable[[Ordeal], None]
 
 
 def calm(stack: Stack) -> None:
-    """Before each fault: all processes run, providers are kind and remember nothing, no breaker is open."""
-    stack.wait_until(lambda: not stack.restart_pending, 10, "everything is started again")
+    """Before each fault: all processes run, providers are kind and remember nothing, no breaker is open and no
+    rate is lowered."""
+    stack.wait_until(lambda: not stack.restart_pending, NEVER_S, "everything is started again")
     stack.wait_ready()
     for provider in stack.providers:
         provider.taken_before.clear()
         provider.control.reset()
         provider.control.settings(latency_ms=stack.size.latency_ms, jitter_ms=stack.size.latency_ms // 3)
     stack.execute("UPDATE tenants_channelcredential SET breaker_opened_at = NULL, breaker_reason = ''")
+    with contextlib.closing(stack.redis()) as client:
+        for key in client.scan_iter("automata:rate:*"):
+            client.delete(key)
 
 
 def undergo(
@@ -94,7 +99,7 @@ def undergo(
     *,
     under_way: float = WELL_UNDER_WAY,
     before: Strike | None = None,
-    timeout_s: float = 60.0,
+    timeout_s: float = NEVER_S,
 ) -> Report:
     """Let the fault strike a running campaign, wait for the end of everything without lifting a finger, and judge."""
     calm(stack)
@@ -106,12 +111,15 @@ def undergo(
             before(ordeal)
         ordeal.campaign_id = launch(stack)
         goal = int(stack.size.recipients * under_way)
-        stack.wait_until(lambda: sum(p.control.stats()["accepted"] for p in stack.providers) >= goal, 60, "under way")
+        stack.wait_until(
+            lambda: sum(p.control.stats()["accepted"] for p in stack.providers) >= goal, NEVER_S, "under way"
+        )
         ordeal.struck_at = time.time()
         strike(ordeal)
         stack.wait_until(
             lambda: is_completed(stack, ordeal.campaign_id), timeout_s, f"{name}: the campaign completes", ordeal.tick
         )
+    completed_at = time.time()
     stack.wait_until(lambda: is_settled(stack), timeout_s, f"{name}: every single message has its result", ordeal.tick)
     repeat_some(stack, singles)
     figures = verify(
@@ -127,7 +135,7 @@ def undergo(
     )
     return Report(
         name,
-        last.timestamp() - ordeal.struck_at,
+        min(last.timestamp(), completed_at) - ordeal.struck_at,
         figures,
         len(singles.accepted),
         singles.slowest_s,

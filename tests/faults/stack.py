@@ -65,10 +65,10 @@ QUICK = Size(
     latency_ms=120,
     settings={
         "BATCH_SIZE": "250",
-        "BATCH_LEASE_S": "5",
+        "BATCH_LEASE_S": "8",
         "PROVIDER_CONNECTIONS": "1",
         "PROVIDER_STREAMS": "50",
-        "PROVIDER_TIMEOUT_S": "2",
+        "PROVIDER_TIMEOUT_S": "5",
         "BREAKER_COOLDOWN_S": "3",
     },
 )
@@ -80,6 +80,10 @@ FULL = Size(
     | {"PROVIDER_CONNECTIONS": "2", "PROVIDER_STREAMS": "100", "BREAKER_COOLDOWN_S": "5"},
     high_concurrency=2,
 )
+
+
+NEVER_S = 180.0
+"""A bound on what takes seconds, for the case that it never comes: far enough for a machine that is busy otherwise."""
 
 
 class Failed(AssertionError):
@@ -154,6 +158,10 @@ class Stack:
         env.setdefault("PYTHONPYCACHEPREFIX", str(self.folder / "pycache"))
         env |= new_secrets() | {"AUTOMATA_ENV": "test", "AUTOMATA_SANDBOX": "1", "PYTHONUNBUFFERED": "1"}
         env |= {"DJANGO_SETTINGS_MODULE": "automata_signal.settings", "LOG_LEVEL": "INFO", **self.size.settings}
+        self.signs = self.folder / "signs"
+        """What is wrong for the platform's processes (`injected/sitecustomize.py`)."""
+        self.signs.mkdir()
+        env |= {"FAULTS": str(self.signs), "PYTHONPATH": str(Path(__file__).with_name("injected"))}
         self.supervisor = self._ending.enter_context(Supervisor(self.folder / "logs", env=env))
         self.supervisor.env["DATABASE_URL"] = start_postgres(self.supervisor, self.name, durable=self.durable)
         for folder in leftovers(self.name):
@@ -171,7 +179,7 @@ class Stack:
         self.ca_dir.mkdir(mode=0o700)
         apns_port, apns_control, fcm_port, fcm_control, self.web_port = free_ports(5)
         self.apns_key = make_apns_key([BUNDLE_ID])
-        fcm_url = f"https://127.0.0.1:{fcm_port}"
+        fcm_url = f"https://localhost:{fcm_port}"
         self.fcm_account = make_fcm_account("demo-shop", f"{fcm_url}/token")
         self.apns = Provider(
             "apns", {"port": apns_port, "control": apns_control}, self.ca_dir, self.apns_key.registration()
@@ -182,8 +190,8 @@ class Stack:
         for provider in self.providers:
             self.start_provider(provider)
         self.supervisor.env |= {
-            "APNS_URL": f"https://127.0.0.1:{apns_port}",
-            "APNS_SANDBOX_URL": f"https://127.0.0.1:{apns_port}",
+            "APNS_URL": f"https://localhost:{apns_port}",
+            "APNS_SANDBOX_URL": f"https://localhost:{apns_port}",
             "FCM_URL": fcm_url,
             "FCM_TOKEN_URL": f"{fcm_url}/token",
             "PROVIDER_CA_FILE": str(self.ca_dir / "ca.pem"),
@@ -199,7 +207,7 @@ class Stack:
     ) -> None:
         """Start its process, with another authority's certificate if told, and tell it what it knew."""
         provider.child = self.supervisor.start(provider.spec(ca_dir or provider.ca_dir, *arguments))
-        self.wait_until(lambda: accepts(provider.ports["control"]), 20, f"{provider.name} listens")
+        self.wait_until(lambda: accepts(provider.ports["control"]), NEVER_S, f"{provider.name} listens")
         provider.control.close()
         provider.control.register_keys(provider.registration)
 
@@ -341,10 +349,10 @@ class Stack:
         return wait_until(condition, timeout_s=timeout_s, what=what, meanwhile=tick)
 
     def wait_ready(self) -> None:
-        self.wait_until(lambda: not self.restart_pending, 10, "everything is started again")
-        self.wait_until(lambda: answers(f"http://127.0.0.1:{self.web_port}/readyz"), 60, "the web is ready")
+        self.wait_until(lambda: not self.restart_pending, NEVER_S, "everything is started again")
+        self.wait_until(lambda: answers(f"http://127.0.0.1:{self.web_port}/readyz"), NEVER_S, "the web is ready")
         for name in (*self.senders, "control"):
-            self.wait_until(partial(self._consumes, name), 60, f"{name} is ready")
+            self.wait_until(partial(self._consumes, name), NEVER_S, f"{name} is ready")
 
     def _consumes(self, name: str) -> bool:
         """Its log says so, after whatever it said before it was started last."""
@@ -382,7 +390,7 @@ class Stack:
         """Immediate mode: no goodbye and no checkpoint; what to `start_again`."""
         child = self.process("postgres")
         child.process.send_signal(signal.SIGQUIT)
-        child.process.wait(timeout=30)
+        child.process.wait(timeout=NEVER_S)
         self.supervisor.ended()
         return child.spec
 
@@ -394,7 +402,7 @@ class Stack:
     def start_again(self, spec: ProcessSpec) -> None:
         self.supervisor.start(spec)
         probe = self._database_answers if spec.name == "postgres" else self._redis_answers
-        self.wait_until(probe, 60, f"{spec.name} answers")
+        self.wait_until(probe, NEVER_S, f"{spec.name} answers")
 
     def _database_answers(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):

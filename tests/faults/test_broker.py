@@ -5,7 +5,7 @@ import time
 
 from kombu import Connection
 
-from apps.messaging import queues
+from automata_signal import celery
 
 
 def timed(function, *arguments):
@@ -17,11 +17,11 @@ def test_a_broker_that_hangs_delays_one_request_by_a_second_and_the_next_ones_no
     task = ("messaging.send_batch", ["0", "0"], "push.high")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        monkeypatch.setattr(queues.app, "connection_for_write", lambda **options: Connection(url, **options))
-        monkeypatch.setattr(queues, "_broker", {"left_alone_until": 0.0})
-        handed_over, took_s = timed(queues.send_tasks, [task])
+        monkeypatch.setattr(celery.app, "connection_for_write", lambda **options: Connection(url, **options))
+        monkeypatch.setattr(celery, "_broker", {"left_alone_until": 0.0})
+        handed_over, took_s = timed(celery.send_tasks, [task])
         assert not handed_over
         assert took_s < 1.5
-        handed_over, took_s = timed(queues.send_tasks, [task])
+        handed_over, took_s = timed(celery.send_tasks, [task])
         assert not handed_over
         assert took_s < 0.05

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.thorough]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
 
 @pytest.mark.parametrize("fault", ["two beats", "tasks twice and late"])

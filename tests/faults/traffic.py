@@ -16,7 +16,7 @@ from uuid import uuid4
 from tests.faults.stack import Failed, Stack
 
 POSTERS = 3
-GIVE_UP_S = 120.0
+GIVE_UP_S = 240.0
 
 
 class Refused(Exception):

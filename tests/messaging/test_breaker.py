@@ -1,5 +1,6 @@
 """The breaker opens, probes and closes; meanwhile nothing is lost. PostgreSQL has its state, Redis only adds up."""
 
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -130,6 +131,23 @@ def test_the_failures_of_all_workers_count_together(application, apns):
     opened = [worker.judge(results(Outcome.UNKNOWN, 20, "operation_timedout")) for worker in workers]
     assert opened == [False, False, True]
     assert "operation_timedout" in the_credential().breaker_reason
+
+
+def test_what_was_sent_at_full_speed_a_moment_ago_does_not_hide_an_outage(application, apns):
+    watch, lost = Breaker(the_credential()), 0
+    for _ in range(40):
+        watch.judge(results(Outcome.ACCEPTED, 500))
+    while not watch.judge(results(Outcome.UNKNOWN, 100, "couldnt_connect")):
+        lost += 100
+        assert lost < 10_000, "as many as were accepted in the 20 s before would have to fail"
+        time.sleep(0.1)  # answers come in time: windows are of seconds
+
+
+def test_a_lost_connection_at_full_speed_is_no_outage(application, apns):
+    watch = Breaker(the_credential())
+    for _ in range(4):
+        watch.judge(results(Outcome.ACCEPTED, 500))
+    assert not watch.judge(results(Outcome.UNKNOWN, 400, "connection_lost") + results(Outcome.ACCEPTED, 100))
 
 
 def test_without_redis_a_batch_judges_by_its_own_answers(application, apns, dead_redis):  # noqa: F811

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.utils import timezone
 
-from apps.tenants.access import key_digest
+from apps.tenants.access import key_digest, known_keys
 from apps.tenants.models import ApiKey, KeyKind
 from apps.tenants.scopes import SCOPES
 from apps.tenants.services import key_create, key_revoke, key_rotate
@@ -105,6 +107,37 @@ def test_without_a_key_there_is_nothing(anonymous):
 def test_a_revoked_key_opens_nothing(server):
     key_revoke(key=ApiKey.objects.get())
     assert server.get("application").status_code == 401
+
+
+def test_a_revoked_key_that_was_just_used_opens_nothing_a_moment_later(server, settings):
+    settings.API_KEY_CACHE_S = 0.3
+    assert server.get("application").status_code == 200
+    key_revoke(key=ApiKey.objects.get())
+    assert_refused_within(2, server)
+
+
+def test_a_key_that_was_just_used_ends_when_it_expires(server, settings):
+    settings.API_KEY_CACHE_S = 60
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(seconds=0.5))
+    assert server.get("application").status_code == 200
+    assert_refused_within(3, server)
+
+
+def assert_refused_within(seconds, client):
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while client.get("application").status_code == 200:
+        assert time.monotonic() < deadline, "it still opens"
+        pause.wait(0.02)
+    assert client.get("application").status_code == 401
+
+
+def test_a_guessed_key_is_not_kept(server, settings):
+    settings.API_KEY_CACHE_S = 60
+    before = len(known_keys._kept)
+    assert ApiClient("as_sk_guessed").get("application").status_code == 401
+    assert len(known_keys._kept) == before
+    server.get("application")
+    assert len(known_keys._kept) == before + 1
 
 
 def test_an_expired_key_opens_nothing(server):

@@ -21,8 +21,8 @@ from django.utils import timezone
 
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging.dispatches import dispatch_slice
-from apps.messaging.queues import send_tasks
 from apps.messaging.stopping import is_stopping
+from automata_signal.celery import send_tasks
 from automata_signal.time_limits import limit_statements
 
 STEP_RECIPIENTS = 50_000

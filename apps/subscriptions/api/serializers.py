@@ -7,7 +7,6 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.subscriptions.api.fields import JSONObject, Tags, Text, TrueOrFalse, WholeNumber
-from apps.subscriptions.handles import handle_for
 from apps.subscriptions.identity import TOKEN_MAX as IDENTITY_TOKEN_MAX
 from apps.subscriptions.models import Subscription, SubscriptionType, TestType
 from apps.subscriptions.validation import EXTERNAL_ID_MAX, TOKEN_MAX
@@ -118,14 +117,8 @@ class SubscriptionAnswer(serializers.Serializer[Subscription]):
 
 
 class RegisteredAnswer(SubscriptionAnswer):
-    handle = serializers.SerializerMethodField(help_text="Keep it secret; send it as X-Subscription-Handle")
-    created = serializers.SerializerMethodField(help_text="false if the token was registered before")
-
-    def get_handle(self, row: Subscription) -> str:
-        return handle_for(row.pk, row.handle_version)
-
-    def get_created(self, row: Subscription) -> bool:
-        return bool(self.context["created"])
+    handle = serializers.CharField(help_text="Keep it secret; send it as X-Subscription-Handle")
+    created = serializers.BooleanField(help_text="false if the token was registered before")
 
 
 class UserCreateInput(StrictSerializer):

@@ -24,14 +24,14 @@ from apps.subscriptions.api.serializers import (
     TagsInput,
     UpdateInput,
 )
-from apps.subscriptions.handles import HANDLE_HEADER
+from apps.subscriptions.handles import HANDLE_HEADER, handle_for
 from apps.subscriptions.models import Subscription
 from apps.subscriptions.status import Setter
 from apps.tenants.access import Caller
 from apps.tenants.models import KeyKind
 from apps.tenants.scopes import SDK_SCOPE
 from apps.tenants.views import SignalView
-from automata_signal.api import NoInput, validated
+from automata_signal.api import NoInput, represented, validated
 from automata_signal.openapi import PAGE_PARAMETERS
 
 READ = ("subscriptions:read", SDK_SCOPE)
@@ -68,7 +68,7 @@ class SubscriptionsView(SignalView):
     def get(self, request: Request) -> Response:
         filters = self.query(SubscriptionFilters)
         rows = selectors.subscriptions_list(application=self.application, filters=filters)
-        return self.page(rows, lambda row: SubscriptionAnswer(row).data)
+        return self.page(rows, lambda row: represented(SubscriptionAnswer, row))
 
     @extend_schema(
         operation_id="subscriptions_register",
@@ -88,7 +88,8 @@ class SubscriptionsView(SignalView):
             source=source_of(self.caller),
             **validated(RegisterInput, request.data),
         )
-        answer = RegisteredAnswer(row, context={"created": created}).data
+        answer = represented(SubscriptionAnswer, row)
+        answer |= {"handle": handle_for(row.pk, row.handle_version), "created": created}
         return Response(answer, status=201 if created else 200)
 
 
@@ -121,7 +122,7 @@ class SubscriptionView(OneSubscriptionView):
         responses=SubscriptionAnswer,
     )
     def get(self, request: Request, subscription_id: UUID) -> Response:
-        return Response(SubscriptionAnswer(self.find(subscription_id)).data)
+        return Response(represented(SubscriptionAnswer, self.find(subscription_id)))
 
     @extend_schema(
         operation_id="subscriptions_update",
@@ -139,7 +140,7 @@ class SubscriptionView(OneSubscriptionView):
     def patch(self, request: Request, subscription_id: UUID) -> Response:
         row = self.find(subscription_id)
         row = services.subscription_update(subscription=row, **self.who, **validated(UpdateInput, request.data))
-        return Response(SubscriptionAnswer(row).data)
+        return Response(represented(SubscriptionAnswer, row))
 
     @extend_schema(
         operation_id="subscriptions_end",
@@ -175,7 +176,7 @@ class LoginView(OneSubscriptionView):
         row = services.subscription_login(
             subscription=row, **self.who, **validated(SubscriptionLoginInput, request.data)
         )
-        return Response(SubscriptionAnswer(row).data)
+        return Response(represented(SubscriptionAnswer, row))
 
 
 class LogoutView(OneSubscriptionView):
@@ -194,7 +195,7 @@ class LogoutView(OneSubscriptionView):
         row = self.find(subscription_id)
         validated(NoInput, request.data)
         row = services.subscription_logout(subscription=row, **self.who)
-        return Response(SubscriptionAnswer(row).data)
+        return Response(represented(SubscriptionAnswer, row))
 
 
 class TagsView(OneSubscriptionView):
@@ -226,4 +227,4 @@ class TagsView(OneSubscriptionView):
         row = self.find(subscription_id)
         tags = validated(TagsInput, request.data)["tags"]
         row = services.subscription_set_tags(subscription=row, tags=tags, replace=replace, **self.who)
-        return Response(SubscriptionAnswer(row).data)
+        return Response(represented(SubscriptionAnswer, row))

@@ -15,6 +15,7 @@ from django.db import connection
 
 from apps.subscriptions.status import Setter, may_set
 from automata_signal.ids import new_id
+from automata_signal.prepared import prepared_cursor
 
 
 class SubscriptionEnd(NamedTuple):
@@ -104,8 +105,8 @@ def subscriptions_end(*, ends: Iterable[SubscriptionEnd], application_id: UUID, 
 
 def subscriptions_count_receipts(
     *,
-    received: Mapping[UUID, int],
-    converted: Mapping[UUID, int],
+    received: Mapping[UUID, int] | Mapping[str, int],
+    converted: Mapping[UUID, int] | Mapping[str, int],
     last_active_at: datetime,
     application_id: UUID,
 ) -> int:
@@ -114,19 +115,26 @@ def subscriptions_count_receipts(
     `last_active_at` only moves forward, and not into the future, whatever a device's clock says. Other
     applications' subscriptions are left alone.
     """
-    ids = sorted({*received, *converted})
+    received_by = {str(key): count for key, count in received.items()}
+    converted_by = {str(key): count for key, count in converted.items()}
+    ids = sorted({*received_by, *converted_by})
     if not ids:
         return 0
     values: dict[str, Any] = {
-        "ids": ids,
-        "received": [received.get(key, 0) for key in ids],
-        "converted": [converted.get(key, 0) for key in ids],
+        "ids": _array(ids),
+        "received": _array(str(received_by.get(key, 0)) for key in ids),
+        "converted": _array(str(converted_by.get(key, 0)) for key in ids),
         "last_active_at": last_active_at,
         "application_id": application_id,
     }
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_COUNT, values)
         return int(cursor.rowcount)
+
+
+def _array(values: Iterable[str]) -> str:
+    """PostgreSQL's text of an array of ids or numbers; a list would be adapted value by value."""
+    return f"{{{','.join(values)}}}"
 
 
 # Oldest first, by `subscription_event_by_app`; the rows by their primary key.
