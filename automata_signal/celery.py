@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import redis
@@ -42,7 +43,7 @@ def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
     if time.monotonic() < _broker["left_alone_until"]:
         return False
     try:
-        with pools.producers[app.connection_for_write(transport_options=HAND_OVER)].acquire(block=True) as producer:
+        with _producers().acquire(block=True) as producer:
             for name, arguments, queue in tasks:
                 task = app.signature(name, args=arguments)
                 task.apply_async(queue=queue, producer=producer, retry=False, ignore_result=True)
@@ -51,6 +52,12 @@ def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
         log.warning("the broker does not answer: tasks were not handed over", extra={"cause": str(error)})
         return False
     return True
+
+
+@cache
+def _producers() -> Any:
+    """The open connections to the broker. Finding them anew takes a third of what a message costs to accept."""
+    return pools.producers[app.connection_for_write(transport_options=HAND_OVER)]
 
 
 @beat_init.connect

@@ -187,9 +187,9 @@ def _held(claim: Claim) -> dict[str, Any]:
 
 
 def move(claim: Claim, step: str, source: str, ids: Sequence[UUID | str], **kwargs: Any) -> list[StatusCount]:
-    """`lifecycle.apply_counted` within the claim's application."""
+    """`lifecycle.apply` within the claim's application."""
     kwargs.setdefault("metadata", kwargs.get("details"))
-    return lifecycle.apply_counted(step, source=source, ids=ids, application_id=claim.batch.application_id, **kwargs)
+    return lifecycle.apply(step, source=source, ids=ids, application_id=claim.batch.application_id, **kwargs)
 
 
 def fail_unsendable(claim: Claim) -> None:

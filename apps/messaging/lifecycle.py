@@ -1,14 +1,12 @@
 """The transitions of messages, applied to many at once.
 
 `Message` declares the transition table (django-fsm); this module reads it, and moves sets of messages in one statement
-that is guarded by the source state and writes the events. `apply_counted` says how many moved, which is what the
-recorders are told; `apply` says which.
+that is guarded by the source state, writes the events and counts what moved.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
@@ -52,15 +50,6 @@ def steps() -> dict[str, Step]:
     return table
 
 
-class Moved(NamedTuple):
-    """A message that changed its state."""
-
-    id: UUID
-    subscription_id: UUID
-    campaign_id: UUID | None
-    channel_type: str
-
-
 def apply(
     step: str,
     *,
@@ -73,8 +62,9 @@ def apply(
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
     retry_at: datetime | None = None,
-) -> list[Moved]:
-    """Move the messages that are in `source` by `step`, write their events, and return those that moved.
+) -> list[StatusCount]:
+    """Move the messages that are in `source` by `step`, write their events, and return how many moved, by campaign and
+    channel: what the recorders are to be told.
 
     The others are left as they are: an id that is unknown, of another application or in another state is no error.
     `at` and `metadata` are one value for all, or one for each id. `attempted` counts an attempt. Runs in the caller's
@@ -82,31 +72,10 @@ def apply(
     transition table has no such step from `source`.
     """
     move = _Move(step, source, ids, application_id, at, metadata, attempted, reason, details, retry_at)
-    return [Moved(*row) for row in _moved(move, answer=_WHICH)]
-
-
-def apply_counted(
-    step: str,
-    *,
-    source: str,
-    ids: Sequence[UUID | str],
-    application_id: UUID,
-    at: datetime | Sequence[datetime],
-    metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
-    attempted: bool = False,
-    reason: str | None = None,
-    details: Mapping[str, Any] | None = None,
-    retry_at: datetime | None = None,
-) -> list[StatusCount]:
-    """`apply`, but the answer is what the recorders are to be told: how many moved, by campaign and channel.
-
-    They are counted in PostgreSQL: a row for each message costs it and Python several times what a count does.
-    """
-    move = _Move(step, source, ids, application_id, at, metadata, attempted, reason, details, retry_at)
     new = steps()[step].target
     return [
         StatusCount(application_id, campaign_id, channel_type, str(source), new, reason or "", messages)
-        for campaign_id, channel_type, messages in _moved(move, answer=_HOW_MANY)
+        for campaign_id, channel_type, messages in _moved(move)
     ]
 
 
@@ -125,12 +94,8 @@ class _Move(NamedTuple):
     retry_at: datetime | None
 
 
-_WHICH = "id, subscription_id, campaign_id, channel_type FROM moved"
-_HOW_MANY = "campaign_id, channel_type, count(*) FROM moved GROUP BY 1, 2"
-
-
-def _moved(move: _Move, *, answer: str) -> list[tuple[Any, ...]]:
-    """Run the statement of a move; the rows of its `answer`."""
+def _moved(move: _Move) -> list[tuple[Any, ...]]:
+    """Run the statement of a move; campaign, channel and how many, for each."""
     target = _target(move.step, move.source)
     if not move.ids:
         return []
@@ -149,7 +114,7 @@ def _moved(move: _Move, *, answer: str) -> list[tuple[Any, ...]]:
     else:
         notes = move.metadata if isinstance(move.metadata, Sequence) else [move.metadata] * len(move.ids)
         rows = sorted(zip(map(str, move.ids), move.at, map(_json, notes), strict=True), key=_by_id)
-        ids = [str(row[0]) for row in rows]
+        ids = [row[0] for row in rows]
         form = _Form.ONE_EACH
         notes_of_rows = [row[2] for row in rows]
         parameters |= {"at": f"{{{','.join(row[1].isoformat() for row in rows)}}}"}
@@ -160,7 +125,7 @@ def _moved(move: _Move, *, answer: str) -> list[tuple[Any, ...]]:
     # A plan that is kept must be right for a partition that was empty when it was made, as only that of a range is:
     # for many keys it would read the whole table until the next ANALYZE. Those are many, so a plan each costs little.
     with prepared_cursor() if form is _Form.RANGE else connection.cursor() as cursor:
-        cursor.execute(_statement(target, answer=answer, form=form, attempted=move.attempted), parameters)
+        cursor.execute(_statement(target, form=form, attempted=move.attempted), parameters)
         answered: list[tuple[Any, ...]] = cursor.fetchall()
         return answered
 
@@ -204,7 +169,7 @@ class _Form(Enum):
 
 
 @cache
-def _statement(target: str, *, answer: str, form: _Form, attempted: bool) -> str:
+def _statement(target: str, *, form: _Form, attempted: bool) -> str:
     """The SQL of one transition. It touches no indexed column (HOT)."""
     one_each = form is _Form.ONE_EACH
     at, metadata = ("g.at", "g.metadata::jsonb") if one_each else ("%(at)s::timestamptz", "%(metadata)s::jsonb")
@@ -218,14 +183,14 @@ def _statement(target: str, *, answer: str, form: _Form, attempted: bool) -> str
             UPDATE messaging_message m SET {", ".join(_assignments(target, at, attempted))}
             {"FROM unnest(%(ids)s::uuid[], %(at)s::timestamptz[], %(metadata)s::text[]) g(id, at, metadata)" * one_each}
             WHERE {form.value} AND m.status = %(source)s AND m.application_id = %(application_id)s
-            RETURNING m.id, m.subscription_id, m.campaign_id, m.channel_type,
+            RETURNING m.id, m.campaign_id, m.channel_type,
                       {at} AS at, {metadata} AS metadata, {number} AS number
         ), noted AS (
             INSERT INTO messaging_messageevent (id, application_id, message_id, event_type, occurred_at, metadata)
             SELECT overlay(id::text PLACING number FROM 35)::uuid, %(application_id)s, id, %(target)s, at, metadata
             FROM moved
         )
-        SELECT {answer}
+        SELECT campaign_id, channel_type, count(*) FROM moved GROUP BY 1, 2
     """
 
 
@@ -243,11 +208,3 @@ def _assignments(target: str, at: str, attempted: bool) -> Iterable[str]:
         # What ends without an answer (expired, canceled) keeps the last one that there was.
         yield "error_reason = %(reason)s, error_details = COALESCE(%(details)s::jsonb, m.error_details)"
         yield "retry_at = %(retry_at)s"
-
-
-def counts(moved: Iterable[Moved], *, application_id: UUID, old: str, new: str, reason: str = "") -> list[StatusCount]:
-    """What the recorders are told of one `apply`."""
-    groups = Counter((m.campaign_id, m.channel_type) for m in moved)
-    return [
-        StatusCount(application_id, campaign, channel, old, new, reason, n) for (campaign, channel), n in groups.items()
-    ]

@@ -289,7 +289,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             raise Conflict(f"The message is {message.status}: it can no longer be canceled.", code="MESSAGE_LEFT")
         if batch.state == BatchState.CLAIMED:
             raise Conflict("The message is being sent at this moment.", code="MESSAGE_BEING_SENT")
-        counts = lifecycle.apply_counted(
+        counts = lifecycle.apply(
             "fail",
             source=message.status,
             ids=[message_id],

@@ -127,7 +127,7 @@ def _close_receipts(application: Application, batch: DispatchBatch) -> int:
             id__range=(batch.first_id, IdRange(batch.first_id).last)
         )
         unreceived = in_batch.filter(status=MessageStatus.SUCCESSFUL).values_list("id", flat=True)
-        moved = lifecycle.apply(
+        counts = lifecycle.apply(
             "fail",
             source=lifecycle.SUCCESSFUL,
             ids=list(unreceived),
@@ -136,9 +136,6 @@ def _close_receipts(application: Application, batch: DispatchBatch) -> int:
             reason=TIMED_OUT,
         )
         batches = DispatchBatch.objects.for_application(application).filter(pk=batch.pk)
-        batches.update(receipts_closed=True, **({"has_failed": True} if moved else {}))
-        counts = lifecycle.counts(
-            moved, application_id=application.pk, old=lifecycle.SUCCESSFUL, new=lifecycle.FAILED, reason=TIMED_OUT
-        )
+        batches.update(receipts_closed=True, **({"has_failed": True} if counts else {}))
         record(counts)
-    return len(moved)
+    return sum(count.messages for count in counts)

@@ -37,7 +37,7 @@ def move(step: str, source: str, ids, reason: str = "") -> None:
     """As messaging moves messages: the transition and the recorders, in one transaction."""
     message = Message.objects.first()
     with transaction.atomic():
-        moved = lifecycle.apply(
+        counts = lifecycle.apply(
             step,
             source=source,
             ids=ids,
@@ -47,8 +47,6 @@ def move(step: str, source: str, ids, reason: str = "") -> None:
             reason=reason or None,
             retry_at=timezone.now() if step == "error" else None,
         )
-        new = lifecycle.steps()[step].target
-        counts = lifecycle.counts(moved, application_id=message.application_id, old=source, new=new, reason=reason)
         recorders.record(counts)
 
 

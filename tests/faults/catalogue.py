@@ -435,7 +435,13 @@ def two_beats_run(ordeal: Ordeal) -> None:
 def every_task_comes_twice_and_an_hour_late(ordeal: Ordeal) -> None:
     """All batches of the campaign, open and done, are handed to workers again and again."""
     stack = ordeal.stack
-    rows = stack.rows("SELECT id::text, application_id::text AS owner FROM messaging_dispatchbatch ORDER BY id")
+    rows = stack.rows(
+        """
+        SELECT b.id::text, b.application_id::text AS owner FROM messaging_dispatchbatch b
+        JOIN campaigns_messagecampaign c ON c.dispatch_id = b.dispatch_id WHERE c.id = %s ORDER BY b.id
+        """,
+        ordeal.campaign_id,
+    )
     for _ in range(2):
         send_tasks(ordeal, "messaging.send_batch", [[row["id"], row["owner"]] for row in rows], "push.low")
         send_tasks(ordeal, "campaigns.fan_out", [[ordeal.campaign_id]], "control")

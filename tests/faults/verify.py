@@ -186,8 +186,8 @@ def _events_are_legal(stack: Stack, messages: dict[str, dict[str, Any]]) -> None
     sql = """
         SELECT message_id::text, event_type FROM messaging_messageevent
         WHERE application_id = %s AND id BETWEEN %s::uuid AND overlay(%s PLACING 'ff' FROM 35)::uuid
-        ORDER BY id
-    """  # an event's id is its message's with its number in the last byte
+        ORDER BY message_id, occurred_at, id
+    """  # an event's id is its message's but for the last byte
     for row in stack.rows(sql, stack.application, min(messages), max(messages)):
         if row["message_id"] in ways:
             ways[row["message_id"]].append(row["event_type"])

@@ -47,7 +47,7 @@ def test_a_set_moves_exactly_when_one_message_may(application, step, source):
     arguments = {"ids": [message.pk], "application_id": application.pk, "at": timezone.now(), "reason": "because"}
     if allowed:
         moved = lifecycle.apply(step, source=source, attempted=step in ("send", "error"), **arguments)
-        assert [row.id for row in moved] == [message.pk]
+        assert [(count.old, count.new, count.messages) for count in moved] == [(source, target, 1)]
         assert Message.objects.get(pk=message.pk).status == in_memory.status == target
         assert [e.event_type for e in MessageEvent.objects.filter(message_id=message.pk)] == [target]
     else:
@@ -68,16 +68,16 @@ def test_a_set_moves_only_what_is_in_the_source_state(application, step):
     expected = Counter(STATES * 3)
     expected[source] -= 3
     expected[target] += 3
-    assert (len(moved), after) == (3, +expected)
+    assert (sum(count.messages for count in moved), after) == (3, +expected)
     assert MessageEvent.objects.count() == 3
 
 
-def test_counted_moves_the_same_and_says_how_many_by_campaign_and_channel(application):
+def test_the_answer_is_how_many_moved_by_campaign_and_channel(application):
     messages = make_messages(application, ["pending"] * 3 + ["failed"])
     campaign_id = new_id()
     Message.objects.filter(pk=messages[0].pk).update(campaign_id=campaign_id)
     arguments = {"ids": [m.pk for m in messages], "application_id": application.pk, "at": timezone.now()}
-    counts = lifecycle.apply_counted("fail", source="pending", reason="because", **arguments)
+    counts = lifecycle.apply("fail", source="pending", reason="because", **arguments)
     scope = {"application_id": application.pk, "channel_type": "push"}
     change = {"old": "pending", "new": "failed", "reason": "because"}
     assert sorted(counts, key=lambda count: count.messages) == [
@@ -85,13 +85,13 @@ def test_counted_moves_the_same_and_says_how_many_by_campaign_and_channel(applic
         StatusCount(campaign_id=None, messages=2, **scope, **change),
     ]
     assert MessageEvent.objects.count() == 3
-    assert lifecycle.apply_counted("fail", source="pending", **arguments) == []
+    assert lifecycle.apply("fail", source="pending", **arguments) == []
 
 
 def test_a_message_that_lies_between_the_named_ones_does_not_move(application):
     messages = make_messages(application, ["pending"] * 3)
     named = [messages[0].pk, messages[2].pk]
-    lifecycle.apply_counted("send", source="pending", ids=named, application_id=application.pk, at=timezone.now())
+    lifecycle.apply("send", source="pending", ids=named, application_id=application.pk, at=timezone.now())
     moved = Message.objects.filter(status="successful").values_list("pk", flat=True)
     assert sorted(moved) == sorted(named)
 

@@ -168,7 +168,7 @@ def _apply(application: Application, step: str, source: str, moves: Sequence[_Mo
         return []
     first = moves[0]
     all_alike = all(move.at == first.at and move.metadata == first.metadata for move in moves)
-    return lifecycle.apply_counted(
+    return lifecycle.apply(
         step,
         source=source,
         ids=[move.id for move in moves],
