@@ -3,13 +3,14 @@ handed to it while somebody waits."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from celery import Celery
@@ -27,6 +28,8 @@ BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)
 _LEFT_ALONE_S = 1.0
 """So long nothing is handed to a broker that did not answer: else each request would wait for it anew."""
 _broker = {"left_alone_until": 0.0}
+MARK_MS = 5_000
+"""How long a mark lasts if its task is lost."""
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "automata_signal.settings")
 
@@ -35,8 +38,19 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
-    """Hand `(name, arguments, queue)` to workers within about a second; False if the broker does not answer.
+class Task(NamedTuple):
+    """A task to be handed to workers."""
+
+    name: str
+    arguments: list[str]
+    queue: str
+    mark: str = ""
+    """While a task with this mark waits, another one is not handed over: whoever takes it does the work of both. It
+    gets the mark as its last argument, and says `begun`."""
+
+
+def send_tasks(tasks: Sequence[Task]) -> bool:
+    """Hand tasks to workers within about a second; False if the broker does not answer.
 
     `task.delay` would wait for half a minute. What must happen all the same, a sweep finds in PostgreSQL.
     """
@@ -44,14 +58,23 @@ def send_tasks(tasks: Sequence[tuple[str, list[str], str]]) -> bool:
         return False
     try:
         with _producers().acquire(block=True) as producer:
-            for name, arguments, queue in tasks:
-                task = app.signature(name, args=arguments)
+            for name, arguments, queue, mark in tasks:
+                if mark and not producer.channel.client.set(mark, 1, nx=True, px=MARK_MS):
+                    continue
+                task = app.signature(name, args=[*arguments, mark] if mark else arguments)
                 task.apply_async(queue=queue, producer=producer, retry=False, ignore_result=True)
     except BROKER_ERRORS as error:
         _broker["left_alone_until"] = time.monotonic() + _LEFT_ALONE_S
         log.warning("the broker does not answer: tasks were not handed over", extra={"cause": str(error)})
         return False
     return True
+
+
+def begun(mark: str) -> None:
+    """A task with this mark is at work: what comes from now on needs another one. Says nothing if Redis is away, where
+    the mark lasts `MARK_MS` at most."""
+    with contextlib.suppress(*BROKER_ERRORS), _producers().acquire(block=True) as producer:
+        producer.channel.client.delete(mark)
 
 
 @cache

@@ -10,13 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.messaging import lifecycle, retry
@@ -54,10 +53,17 @@ def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | N
     `application_id` is looked up unless the caller knows it.
     """
     application_id = application_id or _application_of(batch_id)
-    if application_id is None or not _is_waiting(application_id, batch_id):
+    if application_id is None:
         return None
     with transaction.atomic():
-        batch = _waiting(application_id).filter(pk=batch_id).first()
+        batch = (
+            DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
+            .select_related("dispatch")
+            .filter(application_id=application_id, dispatch__application_id=application_id)
+            .filter(pk=batch_id, state=BatchState.WAITING)
+            .exclude(dispatch__state=DispatchState.PAUSED)
+            .first()
+        )
         if batch is None:
             return None
         if batch.due_at > timezone.now() and batch.dispatch.state != DispatchState.CANCELED:
@@ -65,38 +71,53 @@ def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | N
         return _take(batch)
 
 
-def _is_waiting(application_id: UUID, batch_id: UUID) -> bool:
-    """A look without a lock: most tasks come when a line has taken their batch already."""
+class Way(NamedTuple):
+    """What batches have in common that can leave behind each other."""
+
+    application_id: UUID
+    subscription_type: str
+    priority: str
+
+    @classmethod
+    def of(cls, batch: DispatchBatch) -> Way:
+        return cls(batch.application_id, batch.subscription_type, batch.priority)
+
+
+_LOOK = """
+    SELECT state, subscription_type, priority FROM messaging_dispatchbatch WHERE application_id = %s AND id = %s
+"""
+# Index: `batch_next`.
+_NEXT = """
+    SELECT b.id FROM messaging_dispatchbatch b JOIN messaging_dispatch d ON d.id = b.dispatch_id
+    WHERE b.application_id = %(application_id)s AND d.application_id = %(application_id)s
+      AND b.subscription_type = %(subscription_type)s AND b.priority = %(priority)s
+      AND b.state = 'waiting' AND b.due_at <= %(now)s AND d.state <> 'paused'
+    ORDER BY b.due_at, b.id LIMIT 1 FOR UPDATE OF b SKIP LOCKED
+"""
+
+
+def claim_batch_or_next(batch_id: UUID, application_id: UUID) -> Claim | None:
+    """Take the batch; if another has it already, as is usual, the next one that goes the same way."""
     with prepared_cursor() as cursor:
-        cursor.execute(
-            "SELECT state FROM messaging_dispatchbatch WHERE application_id = %s AND id = %s",
-            [application_id, batch_id],
-        )
+        cursor.execute(_LOOK, [application_id, batch_id])
         row = cursor.fetchone()
-    return row is not None and row[0] == BatchState.WAITING
+    if row is None:
+        return None
+    state, *way = row
+    claim = claim_batch(batch_id, application_id) if state == BatchState.WAITING else None
+    return claim or claim_next(Way(application_id, *way))
 
 
-def claim_next(like: DispatchBatch) -> Claim | None:
-    """Take the batch that is due longest of the same application, kind of subscription and priority, if there is one.
-
-    Index: `batch_next`.
-    """
+def claim_next(way: Way) -> Claim | None:
+    """Take the batch that is due longest of those that go this way, if there is one."""
     with transaction.atomic():
-        alike = _waiting(like.application_id).filter(
-            subscription_type=like.subscription_type, priority=like.priority, due_at__lte=timezone.now()
-        )
-        batch = alike.order_by("due_at", "pk").first()
-        return None if batch is None else _take(batch)
-
-
-def _waiting(application_id: UUID) -> QuerySet[DispatchBatch]:
-    """Batches that nobody holds and that are not paused, to be locked by who reads them."""
-    return (
-        DispatchBatch.objects.select_for_update(of=("self",), skip_locked=True)
-        .select_related("dispatch")
-        .filter(application_id=application_id, dispatch__application_id=application_id, state=BatchState.WAITING)
-        .exclude(dispatch__state=DispatchState.PAUSED)
-    )
+        with prepared_cursor() as cursor:
+            cursor.execute(_NEXT, way._asdict() | {"now": timezone.now()})
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        batches = DispatchBatch.objects.select_related("dispatch").filter(dispatch__application_id=way.application_id)
+        return _take(batches.get(application_id=way.application_id, pk=row[0]))
 
 
 def _take(batch: DispatchBatch) -> Claim:

@@ -31,7 +31,9 @@ from apps.messaging.adapters.base import Content, Delivery, Result
 from apps.messaging.breaker import Breaker
 from apps.messaging.claims import (
     Claim,
+    Way,
     claim_batch,
+    claim_batch_or_next,
     claim_next,
     fail_rest,
     fail_unsendable,
@@ -41,6 +43,7 @@ from apps.messaging.claims import (
 from apps.messaging.content import ContentSource
 from apps.messaging.making import Recipient
 from apps.messaging.models import BatchState, DispatchBatch, DispatchState, Priority
+from apps.messaging.queues import QueuedBatch, enqueue
 from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets
 from apps.messaging.recording import RECORD_AHEAD, Recording
 from apps.messaging.senders import NoCredential, Route, route_for, sender_for
@@ -56,22 +59,46 @@ NEXT_CLAIM_S = 0.02
 """How often a line that has found no further batch looks again, while answers are still to come."""
 
 
-def run_batch(batch_id: UUID, application_id: UUID | None = None, *, with_next: bool = False) -> bool:
-    """Send what is due of a batch; `with_next` also of those that wait to go the same way.
+def run_batch(batch_id: UUID, application_id: UUID | None = None) -> bool:
+    """Send what is due of one batch.
 
     False if it was not to be had: held by another, not due, paused or done; or if this worker is to stop, then the
     sweep queues the batch for another one.
     """
-    if is_stopping():
-        DispatchBatch.objects.filter(pk=batch_id, state=BatchState.WAITING).update(queued_at=None)
-        return False
-    claim = claim_batch(batch_id, application_id)
+    claim = None if _leaves_to_others(batch_id) else claim_batch(batch_id, application_id)
     if claim is None:
         return False
     if _has_recipients(claim):
-        _send(claim, with_next=with_next)
+        _send(claim)
     finish_batch(claim)
     return True
+
+
+def run_line(batch_id: UUID, application_id: UUID) -> None:
+    """Send what is due of a batch, and behind it what else waits to go the same way.
+
+    The batch may be taken or done: then it only says which way. When there is more than a line has time for, another
+    task goes on.
+    """
+    claim = None if _leaves_to_others(batch_id) else claim_batch_or_next(batch_id, application_id)
+    if claim is None:
+        return
+    batch, was_cut_short = claim.batch, False
+    if _has_recipients(claim):
+        was_cut_short = _send(claim, with_next=True)
+    finish_batch(claim)
+    if was_cut_short:
+        more = QueuedBatch(
+            batch.pk, batch.application_id, claim.dispatch.channel_type, batch.priority, batch.subscription_type
+        )
+        enqueue([more])
+
+
+def _leaves_to_others(batch_id: UUID) -> bool:
+    """Whether this worker is to stop: then the sweep is to queue the batch again."""
+    if is_stopping():
+        DispatchBatch.objects.filter(pk=batch_id, state=BatchState.WAITING).update(queued_at=None)
+    return is_stopping()
 
 
 def _has_recipients(claim: Claim) -> bool:
@@ -86,8 +113,9 @@ def _has_recipients(claim: Claim) -> bool:
     return bool(claim.recipients)
 
 
-def _send(claim: Claim, *, with_next: bool = False) -> None:
-    """Send to every recipient of the claim and record every answer.
+def _send(claim: Claim, *, with_next: bool = False) -> bool:
+    """Send to every recipient of the claim and record every answer; `with_next` also those of claims that can follow
+    it. Whether the line ended for want of time only.
 
     Stops when paused, canceled or taken over; and when its rate, its throttle or an open breaker would make it wait for
     long, which sets when the batch is to come back. When a breaker opens, the next credential takes what is left.
@@ -98,16 +126,17 @@ def _send(claim: Claim, *, with_next: bool = False) -> None:
             route = route_for(claim.batch.application_id, claim.batch.subscription_type)
         except NoCredential as problem:
             fail_rest(claim, "no_credential", details={"class": retry.Fault.SENDER, "message": str(problem)})
-            return
+            return False
         if isinstance(route, datetime):
             _come_back(claim, route)
-            return
+            return False
         if rest is None:
             rest = iter(_within_device_limits(claim, route))
         line = Line(route, claim, rest, with_next=with_next and not route.is_probe)
         line.send()
         if not line.leaves_rest_to_others():
-            return
+            return line.was_cut_short
+    return False
 
 
 class Line:
@@ -123,7 +152,10 @@ class Line:
         self._first = self._sending(first, rest)
         self._by_range = {first.ids.prefix: self._first}
         is_urgent = first.batch.priority == Priority.HIGH
-        self._until = time.monotonic() + (URGENT_LINE_S if is_urgent else LINE_S) if with_next else 0.0
+        self._takes_more = with_next
+        self._until = time.monotonic() + (URGENT_LINE_S if is_urgent else LINE_S)
+        self.was_cut_short = False
+        """Whether it took no more for want of time only."""
         self._closing: deque[Future[None]] = deque()
         """What is still being recorded of claims that are answered."""
 
@@ -155,7 +187,7 @@ class Line:
     def _deliveries(self) -> Iterator[Delivery | None]:
         yield from self._first.deliveries()
         if self._first.pace.back_in_s is not None:
-            self._until = 0.0
+            self._takes_more = False
         for claim in self._next_claims():
             if claim is None:
                 yield None
@@ -165,17 +197,17 @@ class Line:
             yield from sending.deliveries()
             if sending.pace.back_in_s is not None:
                 _come_back(claim, timezone.now() + timedelta(seconds=sending.pace.back_in_s))
-                self._until = 0.0
+                self._takes_more = False
             if sending.is_answered:  # before the last one was handed over, or there was none to hand over
                 self._leave(sending)
 
     def _next_claims(self) -> Iterator[Claim | None]:
         """Claims that go the same way, for as long as the line takes any; None while it waits for answers."""
-        look_at = 0.0
+        way, look_at = Way.of(self._first.claim.batch), 0.0
         while True:
             claim = None
-            if look_at <= (now := time.monotonic()) < self._until and not is_stopping() and not self._breaker.is_open:
-                claim = claim_next(self._first.claim.batch)
+            if self._may_take_more() and (now := time.monotonic()) >= look_at:
+                claim = claim_next(way)
                 look_at = 0.0 if claim else now + NEXT_CLAIM_S
             if claim is not None and not _has_recipients(claim):
                 finish_batch(claim)
@@ -187,6 +219,12 @@ class Line:
                 yield None
             else:
                 return
+
+    def _may_take_more(self) -> bool:
+        if not self._takes_more or is_stopping() or self._breaker.is_open:
+            return False
+        self.was_cut_short = time.monotonic() >= self._until
+        return not self.was_cut_short
 
     def _sending(self, claim: Claim, rest: Iterator[Recipient]) -> Sending:
         return Sending(claim, rest, self._route, self._breaker)

@@ -19,7 +19,7 @@ from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchS
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.subscriptions.targeting import REACHABLE, compile_criteria
 from apps.tenants.models import Application
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.ids import IdRange
 from automata_signal.prepared import insert_row
 
@@ -163,7 +163,7 @@ def dispatch_cancel(dispatch: Dispatch) -> None:
 
 def request_cancel(dispatch_id: UUID) -> None:
     """A task that is lost is queued again by the sweep `messaging.continue_cancels`; nothing leaves meanwhile."""
-    send_tasks([("messaging.cancel_dispatch", [str(dispatch_id)], "control")])
+    send_tasks([Task("messaging.cancel_dispatch", [str(dispatch_id)], "control")])
 
 
 def _set_state(dispatch: Dispatch, state: DispatchState, *, from_states: list[DispatchState]) -> None:

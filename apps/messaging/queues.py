@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.messaging.models import ChannelType
-from automata_signal.celery import BROKER_ERRORS, HAND_OVER, app, send_tasks
+from automata_signal.celery import BROKER_ERRORS, HAND_OVER, Task, app, send_tasks
 
 SEND_BATCH = "messaging.send_batch"
 
@@ -21,10 +21,14 @@ class QueuedBatch(NamedTuple):
     application_id: UUID
     channel_type: str
     priority: str
+    way: str = ""
+    """Its subscription type, if one task is enough for all batches that go the same way (`dispatch.Line`)."""
 
     @property
-    def queue(self) -> str:
-        return queue_name(self.channel_type, self.priority)
+    def task(self) -> Task:
+        queue = queue_name(self.channel_type, self.priority)
+        mark = f"automata:queued:{queue}:{self.application_id}:{self.way}" if self.way else ""
+        return Task(SEND_BATCH, [str(self.id), str(self.application_id)], queue, mark)
 
 
 def queue_name(channel_type: str, priority: str) -> str:
@@ -39,7 +43,7 @@ def enqueue_on_commit(batches: Sequence[QueuedBatch]) -> None:
 
 def enqueue(batches: Iterable[QueuedBatch]) -> bool:
     """Hand the batches to workers. False if the broker does not answer: they wait in PostgreSQL for the sweep."""
-    return send_tasks([(SEND_BATCH, [str(b.id), str(b.application_id)], b.queue) for b in batches])
+    return send_tasks([batch.task for batch in batches])
 
 
 def queue_length(queue: str) -> int | None:

@@ -33,7 +33,7 @@ from apps.messaging.rendering import RenderError
 from apps.messaging.stopping import is_stopping
 from apps.subscriptions.models import AppUser, Subscription
 from apps.tenants.models import Application
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict, NotFound
 from automata_signal.ids import IdRange, first_id_at, new_id, new_range
 from automata_signal.time_limits import limit_statements
@@ -134,7 +134,7 @@ def requeue_get(*, application: Application, requeue_id: UUID) -> MessageRequeue
 
 def queue_requeue(requeue_id: UUID) -> None:
     """If the broker does not answer, the sweep `messaging.continue_requeues` makes up for it."""
-    send_tasks([("messaging.requeue", [str(requeue_id)], "control")])
+    send_tasks([Task("messaging.requeue", [str(requeue_id)], "control")])
 
 
 def requeue_run(requeue_id: UUID, *, max_s: float = TASK_MAX_S) -> bool:

@@ -22,7 +22,7 @@ from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchS
 from apps.messaging.stopping import is_stopping
 from apps.subscriptions.services import subscription_events_forget
 from apps.tenants.models import Application
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.ids import IdRange, first_id_at
 from automata_signal.time_limits import limit_lock_waits
 
@@ -138,7 +138,7 @@ def delete_old(*, max_s: float = TASK_MAX_S, now: datetime | None = None) -> boo
 
 def queue_delete_old() -> None:
     """If the broker does not answer, beat's next tick goes on."""
-    send_tasks([("messaging.delete_old", [], "control")])
+    send_tasks([Task("messaging.delete_old", [], "control")])
 
 
 @transaction.atomic

@@ -264,7 +264,7 @@ def _insert(dispatch: Dispatch, rows: Sequence[_Row], *, due_at: datetime, queue
                 ],
             )
         sent += [SentMessage(i, r.subscription_id, r.external_id) for i, r in zip(message_ids, of_type, strict=True)]
-        batches.append(QueuedBatch(batch.pk, dispatch.application_id, dispatch.channel_type, dispatch.priority))
+        batches.append(QueuedBatch(batch.pk, dispatch.application_id, dispatch.channel_type, dispatch.priority, type_))
     scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
     record([StatusCount(*scope, old="", new=MessageStatus.PENDING.value, reason="", messages=len(sent))])
     if queue_now:

@@ -10,11 +10,14 @@ from celery.signals import worker_process_shutdown
 
 from apps.messaging import dispatch, partitions, requeue, retention, sweeps
 from apps.messaging.senders import close_senders
+from automata_signal.celery import begun
 
 
 @shared_task(name="messaging.send_batch")
-def send_batch(batch_id: str, application_id: str | None = None) -> None:
-    dispatch.run_batch(UUID(batch_id), UUID(application_id) if application_id else None, with_next=True)
+def send_batch(batch_id: str, application_id: str, mark: str = "") -> None:
+    if mark:
+        begun(mark)
+    dispatch.run_line(UUID(batch_id), UUID(application_id))
 
 
 @shared_task(name="messaging.cancel_dispatch")

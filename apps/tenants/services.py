@@ -38,7 +38,7 @@ from apps.tenants.models import (
 )
 from apps.tenants.providers import Check, secret_rules, tell_breaker_closed
 from apps.tenants.scopes import SCOPES
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict, FieldProblem, Forbidden, ValidationFailed
 
 KEY_RANDOM_BYTES = 24
@@ -531,7 +531,7 @@ def operator_invite(
 
 
 def _queue_password_link(operator_id: UUID) -> None:
-    send_tasks([("tenants.send_password_link", [str(operator_id)], "control")])
+    send_tasks([Task("tenants.send_password_link", [str(operator_id)], "control")])
 
 
 def check_password_rules(password: str, operator: Operator, field: str = "password") -> None:

@@ -28,7 +28,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from apps.tenants.access import count_request, refuse_excess
 from apps.tenants.models import Operator
 from apps.tenants.services import check_password_rules
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Unauthenticated, Unavailable, ValidationFailed
 
 PASSWORD_PAGE = "/account/password"  # noqa: S105, an address
@@ -119,7 +119,7 @@ def password_reset_request(*, email: str) -> None:
     """Queue an e-mail with a link, if there is such an operator. The caller cannot tell, not even by the time."""
     _limit_by_email("password_reset", email)
     operator = Operator.objects.filter(email=email.strip().lower(), is_active=True).only("pk").first()
-    task = ("tenants.send_password_link", [str(operator.pk if operator else uuid4())], "control")
+    task = Task("tenants.send_password_link", [str(operator.pk if operator else uuid4())], "control")
     if not send_tasks([task]):
         raise Unavailable("E-mail cannot be queued now; try again in a moment.")
 

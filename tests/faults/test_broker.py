@@ -14,7 +14,7 @@ def timed(function, *arguments):
 
 
 def test_a_broker_that_hangs_delays_one_request_by_a_second_and_the_next_ones_not(monkeypatch):
-    task = ("messaging.send_batch", ["0", "0"], "push.high")
+    task = celery.Task("messaging.send_batch", ["0", "0"], "push.high")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         silent_broker = pools.producers[Connection(url, transport_options=celery.HAND_OVER)]

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HOT = {
     "accept: messages by text": r"^INSERT INTO messaging_message .*unnest",
     "claim: the batch, by application and key": r'^SELECT .*"messaging_dispatchbatch".* FOR UPDATE .*SKIP LOCKED',
-    "claim: the next that goes the same way": r'^SELECT .*_dispatchbatch"."due_at" <= .* FOR UPDATE .*SKIP LOCKED',
+    "claim: which way a batch goes": r"^SELECT state, subscription_type, priority FROM messaging_dispatchbatch",
+    "claim: the next that goes the same way": r"^SELECT b\.id FROM messaging_dispatchbatch b .* SKIP LOCKED",
     "claim: the slice of the audience": r"^WITH audience AS MATERIALIZED .* INSERT INTO messaging_message",
     "claim: a batch that is due again, by range": r"^SELECT m\.id::text, .* BETWEEN .*m\.status = 'errored'",
     "record: the lease": r"^UPDATE messaging_dispatchbatch SET lease_until",
@@ -120,7 +121,7 @@ def send_all(application) -> list[str]:
     with taken_down() as taken:
         for batch_id in list(waiting.values_list("pk", flat=True)):
             assert dispatch.run_batch(batch_id, application.pk)
-        dispatch.claim_next(DispatchBatch.objects.for_application(application).first())
+        dispatch.run_line(DispatchBatch.objects.for_application(application).latest("pk").pk, application.pk)
     return taken
 
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.stopping import is_stopping
-from automata_signal.celery import send_tasks
+from automata_signal.celery import Task, send_tasks
 from automata_signal.time_limits import limit_statements
 
 STEP_RECIPIENTS = 50_000
@@ -46,7 +46,7 @@ class Step(enum.Enum):
 
 def queue_fan_out(campaign_id: UUID) -> None:
     """If the broker does not answer, the sweep `campaigns.continue_fanouts` makes up for it."""
-    send_tasks([("campaigns.fan_out", [str(campaign_id)], "control")])
+    send_tasks([Task("campaigns.fan_out", [str(campaign_id)], "control")])
 
 
 def fan_out(campaign_id: UUID, *, max_s: float = TASK_MAX_S) -> Step:
