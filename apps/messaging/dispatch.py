@@ -181,13 +181,14 @@ class Line:
         if pace.back_in_s is not None:
             _come_back(claim, timezone.now() + timedelta(seconds=pace.back_in_s))
             return False
-        is_wanted = not claim.lost and not is_stopping() and in_state(claim, DispatchState.ACTIVE)
-        return (self._route.is_probe or self._breaker.is_open) and is_wanted
+        needs_another = self._route.is_probe or self._breaker.is_open
+        return needs_another and not claim.lost and not is_stopping() and in_state(claim, DispatchState.ACTIVE)
 
     def _deliveries(self) -> Iterator[Delivery | None]:
         yield from self._first.deliveries()
-        if self._first.pace.back_in_s is not None:
-            self._takes_more = False
+        self._takes_more = self._takes_more and self._first.pace.back_in_s is None
+        if self._first.is_answered:
+            self._leave(self._first)
         for claim in self._next_claims():
             if claim is None:
                 yield None
