@@ -39,13 +39,28 @@ def columns_of_indexes() -> set[str]:
     )
 
 
+# Of an empty table any index is as good as another to the planner, so only this one is left to it.
+NO_OTHER_INDEX = """
+    DO $$ DECLARE other text; BEGIN
+        FOR other IN
+            SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE i.indrelid = 'subscriptions_subscription'::regclass AND NOT i.indisprimary
+              AND c.relname <> 'subscription_reachable'
+        LOOP
+            EXECUTE format('ALTER TABLE subscriptions_subscription DROP CONSTRAINT IF EXISTS %I', other);
+            EXECUTE format('DROP INDEX IF EXISTS %I', other);
+        END LOOP;
+    END $$
+"""
+
+
 def plan(application, criteria) -> str:
-    """How this audience would be counted, with no better index and without reading the whole table."""
+    """How this audience would be counted by the index, if at all."""
     taken = []
 
     def explain(execute, sql, params, many, context):
         with connection.cursor() as cursor:
-            cursor.cursor.execute("SET LOCAL enable_seqscan = off; DROP INDEX subscription_country")
+            cursor.cursor.execute(f"SET LOCAL enable_seqscan = off; {NO_OTHER_INDEX}")
             cursor.cursor.execute(f"EXPLAIN {sql}", params)
             taken.extend(row[0] for row in cursor.cursor.fetchall())
         return execute(sql, params, many, context)
