@@ -17,6 +17,7 @@ from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from apps.campaigns.management.commands.citus_schema import DISTRIBUTED
 from bench.report import Report
 
 if TYPE_CHECKING:
@@ -39,18 +40,6 @@ FCM_QUOTA_PER_S = 10_000
 TABLE_MAX_BYTES = 32 * 2**40
 """Of a PostgreSQL table, which a partition is."""
 DISTRIBUTE = "distribute by application"
-DISTRIBUTED = (
-    "messaging_message",
-    "messaging_messageevent",
-    "messaging_dispatch",
-    "messaging_dispatchbatch",
-    "subscriptions_subscription",
-    "subscriptions_subscriptionevent",
-    "subscriptions_appuser",
-    "campaigns_messagecampaign",
-    "campaigns_campaignfailure",
-)
-"""Tables that grow with messages and people; tests/messaging/test_hot_queries.py holds the queries on them to a key."""
 
 
 class CapacityError(Exception):

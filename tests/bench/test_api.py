@@ -11,7 +11,6 @@ import pytest
 
 from bench.load import percentile, post, write_requests
 from bench.web import web_process
-from tests.bench.test_bench import bench  # noqa: F401
 from tools.supervisor import ROOT
 
 ANSWER = b'{"accepted":3}'
@@ -103,7 +102,7 @@ def test_the_web_process_is_the_procfiles(tmp_path):
 
 
 @pytest.mark.timeout(180)
-def test_a_small_run_from_requests_to_figures(bench):  # noqa: F811
+def test_a_small_run_from_requests_to_figures(bench):
     result, figures = bench("api", "--recipients", "600", "--cases", "receipts")
     assert result.returncode == 0, result.stdout
     for case in ("receipts, 1 each", "receipts, 500 each"):

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from bench.capacity import (
-    DISTRIBUTED,
     CapacityError,
     Costs,
     Load,
@@ -18,7 +17,6 @@ from bench.capacity import (
     plan,
     primary_carries,
 )
-from tests.messaging import test_hot_queries
 from tools.supervisor import ROOT
 
 COSTS = Costs(nodes_us=48, postgres_us=30, redis_us=1, wal_bytes=1_000, table_bytes=500, commits=0.004)
@@ -114,10 +112,6 @@ def test_faster_cores_take_less_cpu_and_write_as_much():
     twice = COSTS.faster(2)
     assert (twice.nodes_us, twice.postgres_us, twice.redis_us) == (24, 15, 0.5)
     assert (twice.wal_bytes, twice.table_bytes, twice.commits) == (1_000, 500, 0.004)
-
-
-def test_the_tables_to_distribute_are_those_whose_queries_are_held_to_the_key():
-    assert DISTRIBUTED == test_hot_queries.DISTRIBUTED
 
 
 def test_the_command_prints_a_line_for_each_load_and_what_gives(tmp_path, capsys):

@@ -5,7 +5,6 @@ import time
 import pytest
 
 from bench.provider import MARK, Tally
-from tests.bench.test_bench import bench  # noqa: F401
 
 
 def test_the_provider_notes_when_a_mark_came_first():
@@ -21,7 +20,7 @@ def test_the_provider_notes_when_a_mark_came_first():
 
 @pytest.mark.thorough  # a web process, four workers and beat, for twelve messages
 @pytest.mark.timeout(180)
-def test_a_small_run_from_posts_to_figures(bench):  # noqa: F811
+def test_a_small_run_from_posts_to_figures(bench):
     result, figures = bench("latency", "--subscriptions", "500", "--recipients", "500", "--cases", "0 ms")
     assert result.returncode == 0, result.stdout
     for priority in ("High", "Medium"):
