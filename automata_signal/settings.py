@@ -109,9 +109,12 @@ INSTALLED_APPS = [
     "django_fsm",
     "django_celery_beat",
     "django_structlog",
+    "djmoney",
     "apps.tenants",
     "apps.subscriptions",
+    "apps.billing",
     "apps.messaging",
+    "apps.analytics",
     "apps.campaigns",
 ]
 

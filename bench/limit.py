@@ -14,10 +14,11 @@ from django.utils import timezone
 from apps.campaigns.services.fanout import STEP_RECIPIENTS
 from apps.messaging.claims import Claim, claim_batch, finish_batch, move, renew_lease
 from apps.messaging.dispatches import dispatch_slice
-from apps.messaging.models import ChannelType, Dispatch, MessageStatus
+from apps.messaging.models import Dispatch, MessageStatus
 from apps.messaging.partitions import make_partitions
 from apps.messaging.recorders import record
 from apps.messaging.recording import RECORD_SLICE
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ChannelCredential
 from automata_signal.ids import new_range
 from bench import machine, profile

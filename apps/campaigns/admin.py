@@ -27,10 +27,10 @@ from apps.campaigns import moments, services
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.campaigns.selectors import audience_count
 from apps.campaigns.services.lifecycle import REQUEUED_IN
-from apps.messaging.models import ChannelType
 from apps.messaging.requeue import ONLY_BY_NAME, FailedFilter, dead_letters
 from apps.messaging.sweeps import TIMED_OUT
 from apps.subscriptions.targeting import TargetingError, describe
+from apps.tenants.channels import ChannelType
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.forms import JSONObjectField, JSONTextarea

@@ -17,8 +17,9 @@ from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, Segment
 from apps.messaging.api.messages import RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
-from apps.messaging.models import ChannelType, Priority
+from apps.messaging.models import Priority
 from apps.messaging.retry import Fault
+from apps.tenants.channels import ChannelType
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.services import RATE_PER_MINUTE_MAX
 from apps.tenants.views import SignalView

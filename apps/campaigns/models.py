@@ -8,7 +8,8 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
-from apps.messaging.models import ChannelType, Dispatch, MessageTemplate, Priority
+from apps.messaging.models import Dispatch, MessageTemplate, Priority
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.ids import new_id
 

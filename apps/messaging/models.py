@@ -15,6 +15,7 @@ from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.ids import new_id
 
@@ -72,14 +73,6 @@ class MessageTemplateVersion(models.Model):
 
     def __str__(self) -> str:
         return f"v{self.version}"
-
-
-class ChannelType(models.TextChoices):
-    PUSH = "push", _("Push")
-    EMAIL = "email", _("E-mail")
-    SMS = "sms", _("SMS")
-    KAKAO_TALK = "kakao_talk", _("Kakao Alimtalk")
-    IN_APP = "in_app", _("In-app")
 
 
 class Priority(models.TextChoices):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.messaging.models import ChannelType
+from apps.tenants.channels import ChannelType
 from automata_signal.celery import BROKER_ERRORS, HAND_OVER, Task, app, send_tasks
 
 SEND_BATCH = "messaging.send_batch"

@@ -19,6 +19,12 @@ SCOPES: dict[str, str] = {
     "campaigns:write": "Create and change campaigns, send tests",
     "campaigns:launch": "Schedule, launch, pause, resume and cancel campaigns",
     "receipts:write": "Report receipts for any subscription of the application",
+    "analytics:read": "Read statistics and reports",
+    "exports:write": "Export rows to files, and schedule reports",
+    "imports:write": "Import users and subscriptions from files",
+    "personal_data:read": "See external ids, properties and addresses unmasked in exports",
+    "billing:read": "Read plan, quotas, ledger and statements",
+    "billing:write": "Set alerts on quotas and credit",
     "settings:read": "Read the application's settings, keys and credentials (masked)",
     "settings:write": "Change the application's settings, keys and credentials",
 }
@@ -26,16 +32,16 @@ SCOPES: dict[str, str] = {
 
 SDK_SCOPE = "sdk"
 
-_READ = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
+_READ = frozenset(scope for scope in SCOPES if scope.endswith(":read")) - {"personal_data:read"}
 _MARKETING = frozenset(
-    {"templates:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send"},
+    {"templates:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send", "exports:write"},
 )
 
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     Role.OWNER: frozenset(SCOPES),
     Role.MANAGER: frozenset(SCOPES) - {"settings:write"},
     Role.MARKETER: (_READ - {"settings:read"}) | _MARKETING,
-    Role.ANALYST: _READ - {"settings:read"},
+    Role.ANALYST: (_READ - {"settings:read"}) | {"exports:write"},
     Role.SUPPORT: frozenset(
         {"users:read", "users:write", "subscriptions:read", "subscriptions:write", "messages:read"}
     ),

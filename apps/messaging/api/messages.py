@@ -15,7 +15,8 @@ from rest_framework.response import Response
 
 from apps.messaging import requeue, retry, selectors, services
 from apps.messaging.content import VARIABLES_MAX_BYTES, content_source
-from apps.messaging.models import ChannelType, Message, MessageEvent, MessageRequeue, MessageStatus, Priority
+from apps.messaging.models import Message, MessageEvent, MessageRequeue, MessageStatus, Priority
+from apps.tenants.channels import ChannelType
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
 from automata_signal.api import NoInput, StrictSerializer, at_most_bytes, validated
