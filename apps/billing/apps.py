@@ -1,6 +1,17 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class BillingConfig(AppConfig):
     name = "apps.billing"
     verbose_name = "Billing"
+
+    def ready(self) -> None:
+        from apps.billing.entitlements import Rules
+        from apps.billing.figures import register_figures
+        from apps.billing.plans import add_standard_plans
+        from apps.tenants.plan_rules import register_plan_rules
+
+        post_migrate.connect(add_standard_plans, sender=self)
+        register_plan_rules(Rules())
+        register_figures()

@@ -113,13 +113,15 @@ class BillingProfile(models.Model):
     low_credit_at = models.DecimalField(
         _("alert below this credit"), max_digits=20, decimal_places=6, null=True, blank=True
     )
+    low_credit_alerted = models.BooleanField(default=False, editable=False)
+    """Told that the credit is low; false again once it is not."""
     alert_webhook_url = models.URLField(_("webhook for alerts"), max_length=500, blank=True)
     alert_webhook_secret = EncryptedTextField(_("secret of the webhook"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
     objects = ScopedQuerySet.as_manager()
-    history = HistoricalRecords(excluded_fields=["alert_webhook_secret"])
+    history = HistoricalRecords(excluded_fields=["alert_webhook_secret", "low_credit_alerted"])
 
     class Meta:
         verbose_name = _("billing profile")
@@ -148,6 +150,9 @@ class MessageQuota(models.Model):
     monthly_quota = models.PositiveBigIntegerField(_("messages per month"), null=True, blank=True)
     daily_used = models.PositiveBigIntegerField(_("used today"), default=0, editable=False)
     monthly_used = models.PositiveBigIntegerField(_("used this month"), default=0, editable=False)
+    day_began_at = models.DateTimeField(_("day began"), editable=False)
+    month_began_at = models.DateTimeField(_("month began"), editable=False)
+    """What was reserved before is of an earlier day or month, and given back to neither."""
     reset_date = models.DateTimeField(_("day ends"), editable=False)
     monthly_reset_date = models.DateTimeField(_("month ends"), editable=False)
     unit_price = MoneyField(_("price of a message"), default=Decimal(0), **MONEY)
@@ -164,7 +169,8 @@ class MessageQuota(models.Model):
     objects = ScopedQuerySet.as_manager()
     history = HistoricalRecords(
         excluded_fields=[
-            *("daily_used", "monthly_used", "reset_date", "monthly_reset_date", "reserved", "sent_total"),
+            *("daily_used", "monthly_used", "day_began_at", "month_began_at", "reset_date", "monthly_reset_date"),
+            *("reserved", "sent_total"),
             *("posted_total", "forgotten_total", "daily_alerted", "monthly_alerted", "updated_at"),
         ]
     )
