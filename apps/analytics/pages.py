@@ -1,0 +1,207 @@
+"""The console's page of statistics: a period of an application at a glance, by the same answers as the API gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.contrib import admin
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold import widgets
+
+from apps.analytics import answers, asking, sections
+from apps.analytics.answers import Asked
+from apps.analytics.asking import may_ask
+from apps.tenants.channels import ChannelType
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.lists import APPLICATIONS_SHOWN, as_uuid
+from apps.tenants.console.pages import console_page
+from apps.tenants.models import Application
+from automata_signal.errors import SignalError
+
+READ = "analytics:read"
+PRESETS = {"today": 1, "7d": 7, "30d": 30, "90d": 90}
+HOURLY_UP_TO = timedelta(days=3)
+WEEKLY_FROM = timedelta(days=120)
+
+
+class DayInput(widgets.UnfoldAdminTextInputWidget):  # type: ignore[misc]
+    input_type = "date"
+
+
+class PeriodForm(forms.Form):
+    """Which application, days and channel."""
+
+    application = forms.ChoiceField(label=gettext_lazy("Application"), widget=widgets.UnfoldAdminSelectWidget)
+    period = forms.ChoiceField(
+        label=gettext_lazy("Period"),
+        required=False,
+        choices=[
+            ("today", gettext_lazy("today")),
+            ("7d", gettext_lazy("the last 7 days")),
+            ("30d", gettext_lazy("the last 30 days")),
+            ("90d", gettext_lazy("the last 90 days")),
+            ("", gettext_lazy("from … to …")),
+        ],
+        widget=widgets.UnfoldAdminSelectWidget,
+    )
+    since = forms.DateField(label=gettext_lazy("From"), required=False, widget=DayInput)
+    until = forms.DateField(label=gettext_lazy("To"), required=False, widget=DayInput)
+    channel = forms.ChoiceField(
+        label=gettext_lazy("Channel"),
+        required=False,
+        choices=[("", gettext_lazy("all")), *ChannelType.choices],
+        widget=widgets.UnfoldAdminSelectWidget,
+    )
+    was = forms.CharField(required=False, widget=forms.HiddenInput)
+    """The period that the form was shown with."""
+
+    def __init__(self, *args: Any, applications: list[Application], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["application"].choices = [(str(one.pk), one.name) for one in applications]  # type: ignore[attr-defined]
+
+
+@console_page(
+    "statistics",
+    "statistics/",
+    scope=READ,
+    title=gettext_lazy("Overview"),
+    icon="monitoring",
+    area=gettext_lazy("Statistics"),
+)
+def statistics_page(request: HttpRequest) -> HttpResponse:
+    """404 for an application where the operator may not read statistics, as for one that there is not."""
+    applications = _applications(request)
+    chosen = _chosen(request, applications)
+    context: dict[str, Any] = {
+        **admin.site.each_context(request),
+        "title": _("Statistics"),
+        "subtitle": chosen.name if chosen else None,
+        "application": chosen,
+    }
+    if chosen is not None:
+        context |= _filled(request, chosen, applications)
+    return TemplateResponse(request, "admin/analytics/statistics.html", context)
+
+
+def _applications(request: HttpRequest) -> list[Application]:
+    """Where the operator may read statistics; the first hundred by name, and the one that the address names."""
+    grants = grants_of(request)
+    rows = Application.objects.order_by("name", "pk")
+    if not grants.is_platform:
+        rows = rows.filter(pk__in=grants.applications(READ))
+    shown = list(rows[:APPLICATIONS_SHOWN])
+    named = as_uuid(request.GET.get("application", ""))
+    if named and named not in {row.pk for row in shown}:
+        shown += list(rows.filter(pk=named))
+    return shown
+
+
+def _chosen(request: HttpRequest, applications: list[Application]) -> Application | None:
+    if not request.GET.get("application"):
+        return applications[0] if applications else None
+    named = as_uuid(request.GET["application"])
+    for application in applications:
+        if application.pk == named:
+            return application
+    raise Http404
+
+
+def _filled(request: HttpRequest, application: Application, applications: list[Application]) -> dict[str, Any]:
+    """The form and what it asks for; with a refusal, only the form and why."""
+    data = _form_data(request, application)
+    form = PeriodForm(data, applications=applications)
+    if not form.is_valid():
+        return {"form": form}
+    try:
+        asked = _asked(application, form.cleaned_data)
+    except SignalError as error:
+        return {"form": form, "problem": error.message}
+    has_money = grants_of(request).has("billing:read", application.pk)
+    return {
+        "form": form,
+        "asked": asked,
+        "first": asked.period.since.astimezone(asked.period.zone).date(),
+        "last": (asked.period.until - timedelta(seconds=1)).astimezone(asked.period.zone).date(),
+        "zone": asked.period.zone.key,
+        "sections": list(_sections(asked, has_money=has_money)),
+        "refused": [
+            name
+            for question, name in (
+                ("breakdown", _("by country, device, version and hour; subscriptions; campaigns")),
+                ("distributions", _("time to receipt and to open; the SDK's figures")),
+            )
+            if not may_ask(application, question)
+        ],
+    }
+
+
+def _form_data(request: HttpRequest, application: Application) -> dict[str, str]:
+    """What was chosen; of a link of a report's, the days; the last 30 days unless told.
+
+    Who types days means them, and who chooses another period means that, though days stand beside it.
+    """
+    given = request.GET
+    since, until = given.get("since") or given.get("from", ""), given.get("until") or given.get("to", "")
+    period = given.get("period", "" if since else "30d")
+    if since and given.get("was") == period:
+        period = ""
+    return {
+        "application": str(application.pk),
+        "period": period,
+        "since": "" if period else since,
+        "until": "" if period else until,
+        "channel": given.get("channel", ""),
+        "was": period,
+    }
+
+
+def _asked(application: Application, chosen: dict[str, Any]) -> Asked:
+    since, until = chosen["since"], chosen["until"]
+    if chosen["period"]:
+        until = timezone.now().astimezone(ZoneInfo(application.time_zone)).date()
+        since = until - timedelta(days=PRESETS[chosen["period"]] - 1)
+    return asking.asked(
+        application,
+        since=since.isoformat() if since else "",
+        until=until.isoformat() if until else "",
+        channel_type=chosen["channel"],
+    )
+
+
+def _interval(asked: Asked) -> str:
+    length = asked.period.until - asked.period.since
+    if length <= HOURLY_UP_TO and may_ask(asked.application, "hours"):
+        return "hour"
+    return "week" if length > WEEKLY_FROM else "day"
+
+
+def _sections(asked: Asked, *, has_money: bool) -> Iterator[dict[str, Any]]:
+    """What the page shows, from the top down; of each what the plan includes."""
+    application, interval = asked.application, _interval(asked)
+    overview = answers.overview(asked)
+    yield sections.cards(overview)
+    yield sections.series(answers.series(asked, interval))
+    yield sections.failures(overview, application)
+    yield sections.channels(answers.breakdown(asked, "channel"))
+    if may_ask(application, "breakdown"):
+        yield sections.hours(answers.breakdown(asked, "hour_of_day"))
+        for by in ("country", "os", "app_version", "device_model"):
+            yield sections.devices(answers.breakdown(asked, by))
+        yield sections.campaigns(answers.campaigns(asked))
+        yield sections.templates(answers.templates(asked))
+        yield sections.subscriptions(answers.subscriptions(asked, interval))
+        yield sections.active_users(answers.active_users(asked))
+    if may_ask(application, "distributions"):
+        yield sections.waiting(answers.distribution(asked, "receipt"), _("Time to receipt"))
+        yield sections.waiting(answers.distribution(asked, "open"), _("Time to open"))
+        yield sections.sdk(answers.sdk(asked))
+    if has_money:
+        yield sections.costs(answers.costs(asked, "day" if interval == "hour" else interval))
