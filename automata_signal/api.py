@@ -68,8 +68,10 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         code, body = 503, error_body("UNAVAILABLE", "The database does not answer; try again in a moment.")
         headers["Retry-After"] = "5"
     elif isinstance(exc, SignalError):
-        code, body = exc.status, error_body(exc.code, exc.message, exc.details)
-        if exc.status == status.HTTP_503_SERVICE_UNAVAILABLE:
+        code, body = exc.status, error_body(exc.code, exc.message, exc.details, exc.facts)
+        if (wait_s := exc.retry_after_s) is not None:
+            headers["Retry-After"] = str(wait_s)
+        elif exc.status == status.HTTP_503_SERVICE_UNAVAILABLE:
             headers["Retry-After"] = "5"
     elif isinstance(exc, exceptions.APIException):
         code, body = exc.status_code, _drf_error_body(exc)

@@ -19,6 +19,8 @@ from celery.signals import beat_init
 from kombu import pools
 from kombu.exceptions import OperationalError
 
+from automata_signal import task_context
+
 log = logging.getLogger(__name__)
 
 HAND_OVER = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5, "max_retries": 0}
@@ -62,7 +64,9 @@ def send_tasks(tasks: Sequence[Task]) -> bool:
                 if mark and not producer.channel.client.set(mark, 1, nx=True, px=MARK_MS):
                     continue
                 task = app.signature(name, args=[*arguments, mark] if mark else arguments)
-                task.apply_async(queue=queue, producer=producer, retry=False, ignore_result=True)
+                task.apply_async(
+                    queue=queue, producer=producer, retry=False, ignore_result=True, headers=task_context.headers()
+                )
     except BROKER_ERRORS as error:
         _broker["left_alone_until"] = time.monotonic() + _LEFT_ALONE_S
         log.warning("the broker does not answer: tasks were not handed over", extra={"cause": str(error)})

@@ -5,12 +5,14 @@ The envelope is that of the companion design (`004_…`, section 2.3):
     {"success": true,  "data": …,  "meta": {"timestamp": …, "version": "1.0", "request_id": …}}
     {"success": false, "error": {"code": …, "message": …, "details": [{"field": …, "message": …}]}, "meta": …}
 
+An error about a limit has `limits` too: what is limited, to how much, what is used, and when it resets.
+
 Rest framework loads this module while it loads its own views, so it imports nothing of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,10 +59,17 @@ def written(data: Any) -> bytes:
     return orjson.dumps(data, default=str, option=orjson.OPT_UTC_Z)
 
 
-def error_body(code: str, message: str, details: list[FieldProblem] | None = None) -> dict[str, Any]:
-    """A refusal. What the caller sent may stand in it, so it is bounded."""
+def error_body(
+    code: str,
+    message: str,
+    details: list[FieldProblem] | None = None,
+    limits: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A refusal. What the caller sent may stand in it, so it is bounded. `limits`, if any, say what was reached."""
     problems = [p._replace(field=_cut(p.field), message=_cut(p.message)) for p in (details or [])[:PROBLEMS_MAX]]
     error: dict[str, Any] = {"code": code, "message": _cut(message), "details": [p._asdict() for p in problems]}
+    if limits:
+        error["limits"] = dict(limits)
     return {"success": False, "error": error, "meta": meta()}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.utils import timezone
 
 
 class FieldProblem(NamedTuple):
@@ -16,18 +20,37 @@ class FieldProblem(NamedTuple):
 class SignalError(Exception):
     """A refusal that the caller can understand: a stable code, an HTTP status and, where it fits, the fields.
 
-    Services raise it before they change anything; nothing is half done.
+    `facts` are for programs, of what is limited: `what`, `limit`, `used`, `resets_at` and the like (`error.limits`).
+    `retry_at` is when the same request may work, if that is known. Services raise it before they change anything;
+    nothing is half done.
     """
 
     code = "ERROR"
     status = 400
 
-    def __init__(self, message: str, *, details: Sequence[FieldProblem] = (), code: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Sequence[FieldProblem] = (),
+        code: str = "",
+        facts: Mapping[str, Any] | None = None,
+        retry_at: datetime | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = list(details)
+        self.facts = dict(facts or {})
+        self.retry_at = retry_at
         if code:
             self.code = code
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Seconds until the same request may work; None: that is not known."""
+        if self.retry_at is None:
+            return None
+        return max(1, math.ceil((self.retry_at - timezone.now()).total_seconds()))
 
 
 class ValidationFailed(SignalError):
@@ -45,6 +68,13 @@ class ValidationFailed(SignalError):
 class Unauthenticated(SignalError):
     code = "UNAUTHENTICATED"
     status = 401
+
+
+class CreditExhausted(SignalError):
+    """What was asked for costs more than the credit allows; `facts` has the figures."""
+
+    code = "CREDIT_EXHAUSTED"
+    status = 402
 
 
 class Forbidden(SignalError):
@@ -69,6 +99,13 @@ class Conflict(SignalError):
 class PayloadTooLarge(SignalError):
     code = "PAYLOAD_TOO_LARGE"
     status = 413
+
+
+class QuotaExceeded(SignalError):
+    """More than the quota of this day or month leaves; `facts` has the figures, `retry_at` is when it resets."""
+
+    code = "QUOTA_EXCEEDED"
+    status = 429
 
 
 class Unavailable(SignalError):

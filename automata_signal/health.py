@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from django.core.cache import cache
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseLayerError
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from automata_signal import replica
+
+MIGRATIONS_LOOK_S = 10.0
+"""How often the migrations are compared while some are missing; once they are there, never again."""
 
 
 class HealthMiddleware:
@@ -24,13 +31,24 @@ class HealthMiddleware:
 
 
 def readiness() -> JsonResponse:
-    """200 if PostgreSQL answers, else 503. The others are reported, not required: without Redis we accept and queue
-    later, and a month without its partition is written to the default one."""
+    """200 if PostgreSQL answers and has this version's tables, else 503.
+
+    The others are reported, not required: without Redis, which is the broker too, we accept and queue later; a month
+    without its partition is written to the default one; without the replica the primary is read.
+    """
     is_there = database_answers()
-    checks = {"postgresql": is_there, "redis": redis_answers(), "partitions": is_there and partitions_are_right()}
+    is_migrated = is_there and migrations_are_applied()
+    checks: dict[str, bool] = {
+        "postgresql": is_there,
+        "migrations": is_migrated,
+        "redis": redis_answers(),
+        "partitions": is_there and partitions_are_right(),
+    }
+    if replica.is_configured():
+        checks["replica"] = is_there and replica.read_alias() == replica.REPLICA
+    is_ready = is_there and is_migrated
     return JsonResponse(
-        {"status": "ok" if is_there else "unavailable", "checks": checks},
-        status=200 if is_there else 503,
+        {"status": "ok" if is_ready else "unavailable", "checks": checks}, status=200 if is_ready else 503
     )
 
 
@@ -38,9 +56,40 @@ def database_answers() -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError:
+    except DatabaseLayerError:
         return False
     return True
+
+
+class _Migrations:
+    """Whether the database has every migration that this code knows. This code does not change while it runs."""
+
+    def __init__(self) -> None:
+        self.are_applied = False
+        self._look_at = 0.0
+
+    def look(self) -> bool:
+        if not self.are_applied and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + MIGRATIONS_LOOK_S
+            self.are_applied = not self._missing()
+        return self.are_applied
+
+    @staticmethod
+    def _missing() -> set[tuple[str, str]]:
+        from django.db.migrations.loader import MigrationLoader
+
+        loader = MigrationLoader(connection)
+        return set(loader.disk_migrations or {}) - set(loader.applied_migrations or {})
+
+
+_migrations = _Migrations()
+
+
+def migrations_are_applied() -> bool:
+    try:
+        return _migrations.look()
+    except DatabaseLayerError:
+        return False
 
 
 def partitions_are_right() -> bool:
@@ -49,7 +98,7 @@ def partitions_are_right() -> bool:
 
     try:
         return not problems()
-    except DatabaseError:
+    except DatabaseLayerError:
         return False
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from automata_signal.masking import masked
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -13,8 +15,24 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
-_EXTRAS = ("batches", "campaign", "cause", "credential", "reason")
+_EXTRAS = (
+    *("application_id", "campaign_id", "message_id", "batches", "campaign", "cause", "credential", "reason", "works"),
+)
 """What our own loggers add. Others add whole requests, with their query, and the arguments of tasks."""
+_IDS = frozenset(
+    {
+        *("request_id", "application_id", "campaign_id", "batch_id", "message_id", "user_id", "task_id", "task"),
+        *("timestamp", "level", "logger", "ip"),
+    }
+)
+
+
+def mask_texts(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """The last look at a line: no text of it names a person or a secret. Ids that we bound ourselves are kept."""
+    for name, value in event.items():
+        if name not in _IDS and not name.startswith("_") and not isinstance(value, bool | int | float | None):
+            event[name] = masked(value if isinstance(value, str) else str(value))
+    return event
 
 
 def logging_config(*, level: str, as_json: bool) -> dict[str, Any]:
@@ -25,10 +43,8 @@ def logging_config(*, level: str, as_json: bool) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     # Tracebacks without the values of variables: keys, tokens and the database's password would be among them.
-    renderer: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    if not as_json:
-        plain = structlog.dev.plain_traceback
-        renderer = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    renderer = [structlog.processors.format_exc_info, mask_texts, last]
     return {
         "version": 1,
         "disable_existing_loggers": False,

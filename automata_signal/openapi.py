@@ -48,6 +48,20 @@ _ERROR_SCHEMA = {
                         "required": ["field", "message"],
                     },
                 },
+                "limits": {
+                    "type": "object",
+                    "description": "Of a refusal by plan, quota or credit: what is limited, to how much, what is used "
+                    "of it, and when that resets (null: never by itself).",
+                    "properties": {
+                        "what": {"type": "string"},
+                        "limit": {"description": "null: none."},
+                        "used": {},
+                        "resets_at": {"type": ["string", "null"], "format": "date-time"},
+                        "asked": {"type": "integer", "description": "Messages."},
+                        "available": {"type": "integer", "description": "Messages that would fit now."},
+                    },
+                    "required": ["what", "limit", "used", "resets_at"],
+                },
             },
             "required": ["code", "message", "details"],
         },
@@ -69,17 +83,18 @@ class EnvelopeSchema(AutoSchema):
     REFUSALS = {
         "400": "The input is wrong; `error.details` names the fields.",
         "401": "No key or token, or one that is not valid.",
-        "403": "The key or role does not allow this.",
+        "402": "The credit does not cover it; `error.limits` has the figures.",
+        "403": "The key, the role or the plan does not allow this.",
         "404": "There is no such thing for this application.",
         "405": "The route has no such method.",
         "406": "The answer is JSON, and `Accept` does not take it.",
         "409": "The request does not fit the present state.",
         "413": "The body is too large.",
         "415": "The body is not JSON.",
-        "429": "Too many requests; see `Retry-After`.",
+        "429": "Too many requests, or a quota is used up (`error.limits`); see `Retry-After`.",
         "503": "A part that we need does not answer; try again.",
     }
-    OF_BODIES = ("413", "415")
+    OF_BODIES = ("402", "413", "415")
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
         schema = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
@@ -90,7 +105,8 @@ class EnvelopeSchema(AutoSchema):
     def _get_response_bodies(self, *args: Any, **kwargs: Any) -> Any:
         responses = super()._get_response_bodies(*args, **kwargs)
         for code, response in responses.items():
-            if code.startswith("2") and code != "204":
+            types = response.get("content", {"application/json": {}})  # a file has no envelope
+            if code.startswith("2") and code != "204" and "application/json" in types:
                 content = response.setdefault("content", {}).setdefault("application/json", {})
                 content["schema"] = self._envelope(content.get("schema", {"type": "null"}))
         for code in self.REFUSALS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -60,6 +61,16 @@ def key_table(name: str, text: str) -> dict[int, bytes]:
     return table
 
 
+def networks(name: str, given: list[str]) -> list[str]:
+    """`given` if each is a network in CIDR notation."""
+    for network in given:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}: {network!r} is not a network, such as 10.0.0.0/8") from None
+    return given
+
+
 _DEVELOPMENT_KEY = base64.b64encode(b"automata-development-only-key-32").decode()
 SECRET_KEY = secret("SECRET_KEY", "development-only-not-a-secret-not-for-production-use")
 ENCRYPTION_KEYS = key_table("ENCRYPTION_KEYS", secret("ENCRYPTION_KEYS", f"1:{_DEVELOPMENT_KEY}"))
@@ -77,6 +88,14 @@ WSGI_APPLICATION = "automata_signal.wsgi.application"
 ASGI_APPLICATION = "automata_signal.asgi.application"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 4 * 1024 * 1024)
+IMPORT_FILE_MAX_BYTES: int = env.int("IMPORT_FILE_MAX_BYTES", 512 * 1024 * 1024)
+FILE_UPLOAD_HANDLERS = [
+    "automata_signal.uploads.LargestUpload",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+DOWNLOAD_LINK_S: int = env.int("DOWNLOAD_LINK_S", 900)
+"""How long a link to a file opens it, unless who made it says otherwise."""
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -86,7 +105,7 @@ if IS_PRODUCTION:
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000)
-    SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
+    SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 
 INSTALLED_APPS = [
@@ -122,6 +141,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "automata_signal.health.HealthMiddleware",
+    "automata_signal.exposition.MetricsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -150,11 +170,17 @@ TEMPLATES = [
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-if IS_PRODUCTION:
-    STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-    }
+_STATIC_FILES = "whitenoise.storage.CompressedManifestStaticFilesStorage"
+PRIVATE_FILES_DIR: str = env.str("PRIVATE_FILES_DIR", str(BASE_DIR / ".local" / "files"))
+"""Uploads and exports, encrypted (`private_files`): one folder for the web and the control workers."""
+_PRIVATE = {"location": PRIVATE_FILES_DIR, "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": _STATIC_FILES if IS_PRODUCTION else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+    "private": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": _PRIVATE},
+}
 WHITENOISE_USE_FINDERS = not IS_PRODUCTION
 
 LANGUAGE_CODE = "en"
@@ -204,6 +230,25 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 )
 if DATABASE_POOL_MAX:
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_MAX, "timeout": 5}
+DATABASE_REPLICA_URL: str = env.str("DATABASE_REPLICA_URL", "")
+"""Where statistics and exports are read, as long as it is not too far behind (`replica`)."""
+REPLICA_LAG_MAX_S: float = env.float("REPLICA_LAG_MAX_S", 10.0)
+if DATABASE_REPLICA_URL:
+    _replica = env.db_url("DATABASE_REPLICA_URL")
+    _options = DATABASES["default"]["OPTIONS"]
+    DATABASES["replica"] = {
+        **_replica,
+        "HOST": unquote(_replica.get("HOST") or ""),
+        "CONN_MAX_AGE": 60,  # of its own, without a pool: one that does not answer is noticed at once
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            **_replica.get("OPTIONS", {}),
+            "connect_timeout": 2,
+            "application_name": _options["application_name"],
+            "options": f"{_options['options']} -c default_transaction_read_only=on",
+        },
+        "TEST": {"MIRROR": "default"},
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Redis and Celery --------------------------------------------------------------------------------------------
@@ -217,6 +262,14 @@ CACHES = {
         "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
     }
 }
+
+CACHE_TTL_S: dict[str, int] = {
+    "statistics": env.int("CACHE_STATISTICS_S", 60),
+    "closed_statistics": env.int("CACHE_CLOSED_STATISTICS_S", 1_800),
+    "audience_counts": env.int("CACHE_AUDIENCE_COUNTS_S", 30),
+    "previews": env.int("CACHE_PREVIEWS_S", 300),
+}
+"""How long `caches` keeps what it holds; 0: it is made anew each time."""
 
 CHANNELS = ("push", "email", "sms", "kakao", "in_app")
 PRIORITIES = ("high", "medium", "low")
@@ -244,6 +297,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+POST_USAGE_S: float = env.float("POST_USAGE_S", 60.0)
+"""How often what was sent is posted to the ledger."""
 CELERY_BEAT_SCHEDULE = {
     "queue what is due": {"task": "messaging.queue_due", "schedule": 1.0, "options": {"expires": 5}},
     "free abandoned batches": {"task": "messaging.free_abandoned", "schedule": 10.0, "options": {"expires": 30}},
@@ -257,6 +312,18 @@ CELERY_BEAT_SCHEDULE = {
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
+    "fill statistics": {"task": "analytics.fill", "schedule": 5.0, "options": {"expires": 10}},
+    "count audiences": {"task": "analytics.take_audience_days", "schedule": 900.0, "options": {"expires": 900}},
+    "forget old statistics": {"task": "analytics.forget_rollups", "schedule": 86_400.0},
+    "send reports": {"task": "analytics.send_reports", "schedule": 60.0, "options": {"expires": 60}},
+    "continue imports": {"task": "subscriptions.continue_imports", "schedule": 30.0, "options": {"expires": 30}},
+    "forget imports": {"task": "subscriptions.forget_imports", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "continue exports": {"task": "analytics.continue_exports", "schedule": 10.0, "options": {"expires": 10}},
+    "delete expired exports": {"task": "analytics.expire_exports", "schedule": 600.0, "options": {"expires": 600}},
+    "post usage": {"task": "billing.post_usage", "schedule": POST_USAGE_S, "options": {"expires": POST_USAGE_S}},
+    "close months": {"task": "billing.close_months", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "check the ledger": {"task": "billing.check_ledger", "schedule": 86_400.0, "options": {"expires": 86_400}},
+    "billing alerts": {"task": "billing.alerts", "schedule": 60.0, "options": {"expires": 60}},
     "forget idempotency keys": {"task": "tenants.forget_idempotency_keys", "schedule": 3_600.0},
     "forget expired sign-ins": {"task": "tenants.forget_expired_sign_ins", "schedule": 86_400.0},
 }
@@ -272,6 +339,36 @@ MESSAGE_TTL_MAX_S = 28 * 24 * 3_600
 PARTITION_MONTHS_AHEAD: int = env.int("PARTITION_MONTHS_AHEAD", 3)
 RETENTION_DAYS_DEFAULT: int = env.int("RETENTION_DAYS_DEFAULT", 0)
 """Days after which whole partitions of messages are dropped; 0 keeps them for ever."""
+ROLLUP_RETENTION_DAYS: int = env.int("ROLLUP_RETENTION_DAYS", 1_100)
+"""Days after which statistics are deleted, whatever becomes of the messages; 0 keeps them for ever."""
+
+IMPORT_KEEP_DAYS: int = env.int("IMPORT_KEEP_DAYS", 7)
+"""Days after which the file and the rejects of an import are deleted; its record stays."""
+IMPORT_DELETE_WHEN_DONE: bool = env.bool("IMPORT_DELETE_WHEN_DONE", True)
+"""Whether the file goes as soon as it is applied. What was rejected stays to be looked at."""
+
+# --- Billing -----------------------------------------------------------------------------------------------------
+
+BILLING: bool = env.bool("BILLING", True)
+"""Whether quotas are kept and the ledger is written; off is for measuring what that costs."""
+DEFAULT_PLAN: str = env.str("DEFAULT_PLAN", "enterprise")
+"""The code of the plan that a new application is on."""
+ALERT_MAX_ATTEMPTS: int = env.int("ALERT_MAX_ATTEMPTS", 8)
+"""Deliveries of a billing alert, with back-off; after them it is only in the console."""
+
+# --- Outgoing requests to addresses that others chose ------------------------------------------------------------
+
+OUTGOING_TIMEOUT_S: float = env.float("OUTGOING_TIMEOUT_S", 10.0)
+OUTGOING_ALLOW_PRIVATE: bool = env.bool("OUTGOING_ALLOW_PRIVATE", False)
+"""Whether webhooks may go to private, loopback and link-local addresses, and without TLS."""
+
+EXPORTS_OPEN_MAX: int = env.int("EXPORTS_OPEN_MAX", 3)
+"""Exports of one application that may be waiting or running."""
+EXPORT_STEPS_AT_ONCE: int = env.int("EXPORT_STEPS_AT_ONCE", 1)
+"""Of all applications, in all control workers: each step keeps one of them for about two seconds."""
+EXPORT_KEEP_HOURS: int = env.int("EXPORT_KEEP_HOURS", 72)
+"""Hours after which the file of an export is deleted; its record stays."""
+EXPORT_FILE_MAX_BYTES: int = env.int("EXPORT_FILE_MAX_BYTES", 10_737_418_240)
 
 # --- Providers ---------------------------------------------------------------------------------------------------
 
@@ -387,8 +484,15 @@ SPECTACULAR_SETTINGS = {
         "CampaignStatusEnum": "apps.campaigns.models.CampaignStatus",
         "MessageStatusEnum": "apps.messaging.models.MessageStatus",
         "KeyKindEnum": "apps.tenants.models.KeyKind",
+        "ExportStateEnum": "apps.analytics.models.exports.ExportState",
+        "ReportKindEnum": "apps.analytics.models.reports.ReportKind",
+        "ReportRunStateEnum": "apps.analytics.models.reports.RunState",
         "ReceiptStatusEnum": "apps.messaging.api.receipts.RECEIPT_STATUSES",
         "ReceiptTypeEnum": "apps.messaging.api.receipts.RECEIPT_TYPES",
+        "ImportKindEnum": "apps.subscriptions.imports.models.ImportKind",
+        "ImportModeEnum": "apps.subscriptions.imports.models.ImportMode",
+        "ImportStateEnum": "apps.subscriptions.imports.models.ImportState",
+        "OnConflictEnum": "apps.subscriptions.imports.models.OnConflict",
     },
 }
 
@@ -407,6 +511,39 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "apps.tenants.console.site.navigation"},
 }
 
+# --- Metrics -----------------------------------------------------------------------------------------------------
+
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", "")
+"""Who sends it as a bearer token may read `/metrics`."""
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("METRICS_TOKEN is too short to be a secret (openssl rand -hex 32)")
+METRICS_NETWORKS: list[str] = networks(
+    "METRICS_NETWORKS",
+    env.list("METRICS_NETWORKS", default=[] if IS_PRODUCTION else ["127.0.0.0/8", "::1/128"]),
+)
+"""Who calls from there needs no token."""
+METRICS_ADDRESS: str = env.str("METRICS_ADDRESS", "")
+"""`host:port` where a worker answers `/metrics`; empty: nowhere."""
+
 # --- Logs --------------------------------------------------------------------------------------------------------
 
 LOGGING = logging_config(level=env.str("LOG_LEVEL", "INFO"), as_json=env.bool("LOG_JSON", IS_PRODUCTION))
+
+# --- Error reports -----------------------------------------------------------------------------------------------
+
+SENTRY_DSN: str = env.str("SENTRY_DSN", "")
+SENTRY_SAMPLE_RATE: float = env.float("SENTRY_SAMPLE_RATE", 1.0)
+"""The share of errors that is reported."""
+SENTRY_TRACES_SAMPLE_RATE: float = env.float("SENTRY_TRACES_SAMPLE_RATE", 0.0)
+"""The share of requests and tasks whose times are reported."""
+SENTRY_RELEASE: str = env.str("SENTRY_RELEASE", "")
+if SENTRY_DSN:
+    from automata_signal.sentry import start_sentry  # a tenth of a second that nobody else pays for
+
+    start_sentry(
+        SENTRY_DSN,
+        environment=AUTOMATA_ENV,
+        release=SENTRY_RELEASE,
+        sample_rate=SENTRY_SAMPLE_RATE,
+        traces_sample_rate=SENTRY_TRACES_SAMPLE_RATE,
+    )

@@ -9,7 +9,8 @@ from django.urls import include, path, re_path
 from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from automata_signal import api
+from apps.analytics.reports import unsubscribing
+from automata_signal import api, downloads
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -19,6 +20,8 @@ def home(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", home),
     path("admin/", admin.site.urls),
+    path(downloads.PATH, downloads.download),
+    path("reports/unsubscribe", unsubscribing.unsubscribe_page),
     path("account/password", TemplateView.as_view(template_name="tenants/password.html")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
@@ -26,6 +29,8 @@ urlpatterns = [
     path("api/v1/", include("apps.subscriptions.urls")),
     path("api/v1/", include("apps.tenants.urls")),
     path("api/v1/", include("apps.campaigns.urls")),
+    path("api/v1/", include("apps.billing.urls")),
+    path("api/v1/", include("apps.analytics.urls")),
     re_path(r"^api/", api.not_found),
 ]
 

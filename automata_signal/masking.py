@@ -1,0 +1,35 @@
+"""Text without what is secret or says who a person is: for logs and error reports, whatever wrote it.
+
+Our own lines name ids only. This is for what others say: PostgreSQL quotes the values of a violated constraint, a
+library the address that it called.
+"""
+
+from __future__ import annotations
+
+import re
+
+MASK = "…"
+
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    # PostgreSQL: "DETAIL:  Key (external_id)=(kim@example.com) already exists.", "CONTEXT:  COPY …, column token: …"
+    (re.compile(r"^((?:DETAIL|CONTEXT|HINT|QUERY):).*$", re.MULTILINE), rf"\1 {MASK}"),
+    (re.compile(r"=\([^()\n]*\)"), f"=({MASK})"),
+    (re.compile(r"\bas_(sk|pk)_[\w-]+"), rf"as_\1_{MASK}"),
+    (re.compile(r"\b(bearer|basic|token|key)\s+[\w.~+/=-]{16,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), MASK),  # a JWT
+    (re.compile(r"-----BEGIN [^-]+-----.*?(?:-----END [^-]+-----|\Z)", re.DOTALL), MASK),
+    (re.compile(r"(://)[^/\s@]*@"), rf"\1{MASK}@"),  # user and password of an address
+    (re.compile(r"(https?://[^\s?#\"']+)\?[^\s\"']*"), rf"\1?{MASK}"),
+    (re.compile(r"[\w.%+'-]+@[\w-]+(?:\.[\w-]+)+"), MASK),  # e-mail
+    (re.compile(r"[\w-]{8,64}:[\w-]{60,}"), MASK),  # a registration token of FCM
+    (re.compile(r"(?<![\w-])[0-9A-Fa-f]{64,}(?![\w-])"), MASK),  # a device token of APNs
+    (re.compile(r"(?<![\w.-])(?:\+|%2B)\d[\d ().-]{6,18}\d(?![\w-])"), MASK),  # a telephone number, with its country
+    (re.compile(r"(?<![\w.:-])0\d{1,2}[ -]?\d{3,4}[ -]?\d{4}(?![\w:-])"), MASK),  # … and without
+)
+
+
+def masked(text: str) -> str:
+    """`text` with keys, tokens, addresses and numbers of people, and the values PostgreSQL quotes, as `…`."""
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
