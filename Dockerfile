@@ -11,11 +11,14 @@ FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
     DJANGO_SETTINGS_MODULE=automata_signal.settings \
-    AUTOMATA_ENV=production
-# /sandbox is for the stand-in providers' certificates and keys: a volume mounted there takes its owner over.
+    AUTOMATA_ENV=production \
+    PRIVATE_FILES_DIR=/files
+# /sandbox is for the stand-in providers' certificates and keys, /files for uploads and exports: a volume mounted there
+# takes its owner over.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin automata \
-    && install --directory --owner automata --mode 0700 /sandbox
+    && install --directory --owner automata --mode 0700 /sandbox /files
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY . .
@@ -25,6 +28,8 @@ RUN nothing="$(head --bytes 32 /dev/zero | base64)" \
        python manage.py collectstatic --noinput --verbosity 0 \
     && python -m compileall -q automata_signal apps
 USER automata
+# Where the processes of a container add up what they count; made by the first of them.
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/automata-metrics
 EXPOSE 8000
 # For the web; docker-compose.yml gives the other processes their own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \

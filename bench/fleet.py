@@ -19,7 +19,7 @@ from bench.accounting import peak_rss_mb, tree
 from tools.processes import PROVIDERS, provider, python_module, queues, worker
 from tools.services import free_ports
 from tools.stack import accepts
-from tools.supervisor import Child, Supervisor
+from tools.supervisor import Child, ProcessSpec, Supervisor
 
 READY_S = 60.0
 
@@ -54,6 +54,7 @@ class Providers:
     def __init__(self, supervisor: Supervisor, ca_dir: Path) -> None:
         self._supervisor = supervisor
         self._ca_dir = ca_dir
+        self.metrics_dir = ca_dir.parent / "metrics"
         self.ca_file = ensure_authority(ca_dir).ca_file
         self._token_port, self._control_port = free_ports(2)
         self.children: dict[str, Child] = {}
@@ -117,6 +118,12 @@ class Providers:
         self._supervisor.wait_until(lambda: accepts(port), timeout_s=READY_S, what=what)
 
 
+def counting_worker(providers: Providers, name: str, queue_names: str, concurrency: int) -> ProcessSpec:
+    """A worker that keeps its metrics, as in production."""
+    (port,) = free_ports(1)
+    return worker(name, queue_names, concurrency, metrics_dir=providers.metrics_dir, metrics_port=port)
+
+
 class Fleet:
     """Use as a context manager: providers that behave so, and `workers` processes for bulk, one for control, and beat.
 
@@ -142,9 +149,9 @@ class Fleet:
     def __enter__(self) -> Self:
         self.providers.start(self.behaviour)
         env = {**self.providers.environment(), **self._env}
-        specs = [worker("bulk", queues("medium", "low"), self.workers)] if self.workers else []
+        specs = [counting_worker(self.providers, "bulk", queues("medium", "low"), self.workers)] if self.workers else []
         beat = ("celery", "--skip-checks", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile=")
-        specs += [worker("control", "control", 1), python_module("beat", *beat)]
+        specs += [counting_worker(self.providers, "control", "control", 1), python_module("beat", *beat)]
         for spec in specs:
             child = self._supervisor.start(replace(spec, env={**spec.env, **env}))
             (self.bulk if spec.name == "bulk" else self.control).append(child)

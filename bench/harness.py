@@ -97,7 +97,7 @@ class Bench:
 
     # --- The database --------------------------------------------------------------------------------------------
 
-    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def sql(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement on a connection of its own, without a time-out; its rows, if it gives any."""
         with psycopg.connect(self.stores.database_url, autocommit=True, application_name="bench") as connection:
             cursor = connection.execute(statement, parameters or None)
@@ -106,6 +106,7 @@ class Bench:
     def clear_messages(self) -> None:
         """No message, no campaign, and everybody reachable again; then a checkpoint, so that each run starts alike."""
         self.sql(f"TRUNCATE {MESSAGE_TABLES} CASCADE")
+        self.sql("UPDATE billing_messagequota SET reserved = 0, forgotten_total = sent_total")
         self.restore_subscriptions()
 
     def restore_subscriptions(self) -> None:

@@ -24,13 +24,13 @@ from apps.messaging.models import Priority
 from apps.tenants.models import Application
 from bench import machine
 from bench.api import Stock
-from bench.fleet import READY_S, Behaviour, Fleet
+from bench.fleet import READY_S, Behaviour, Fleet, counting_worker
 from bench.harness import Bench, make_campaign
 from bench.load import percentile
 from bench.provider import MARK
 from bench.report import Goal
 from bench.web import Web
-from tools.processes import queues, worker
+from tools.processes import queues
 from tools.supervisor import StackError
 
 PART = "latency"
@@ -125,7 +125,7 @@ def run(bench: Bench) -> None:
 
 @contextmanager
 def worker_for_high(bench: Bench, fleet: Fleet) -> Iterator[None]:
-    spec = worker("high", queues("high"), 1)
+    spec = counting_worker(fleet.providers, "high", queues("high"), 1)
     child = bench.supervisor.start(replace(spec, env={**spec.env, **fleet.providers.environment()}))
     workers = len(fleet.bulk) + 2
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bench import billing
 from bench.ceiling import add_ceilings
 from bench.fleet import Behaviour
 from bench.harness import Bench, Run
@@ -56,6 +57,8 @@ def run(bench: Bench) -> None:
                 runs.append(bench.send(fleet, applications, personalised=case.personalised))
                 bench.say(f"{case.name}: {told(runs[-1])}")
         add_runs(bench, PART, case.name, runs, goal=case.goal)
+    if bench.wants(billing.CASE):
+        billing.compare(bench, PART)
 
 
 def told(run: Run) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from django.test import Client
+from django.conf import settings
+from django.test import Client, override_settings
 
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
@@ -48,9 +49,19 @@ def _json(body) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def keys_are_read_anew(settings):
-    """Tests change keys and applications and look at once; what is kept for a second has tests of its own."""
+def nothing_is_kept(settings):
+    """Tests change what is kept for a while and look at once; keeping has tests of its own."""
     settings.API_KEY_CACHE_S = 0
+    settings.CACHE_TTL_S = dict.fromkeys(settings.CACHE_TTL_S, 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_files(tmp_path_factory):
+    """Where uploads and exports of tests are; other processes that are to see them get it as `PRIVATE_FILES_DIR`."""
+    folder = tmp_path_factory.mktemp("files")
+    place = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(folder)}}
+    with override_settings(STORAGES={**settings.STORAGES, "private": place}):
+        yield folder
 
 
 @pytest.fixture

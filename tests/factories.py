@@ -10,6 +10,9 @@ from django.utils import timezone
 
 from apps.messaging.models import Dispatch, DispatchBatch, Message
 from apps.subscriptions.handles import handle_for
+from apps.subscriptions.imports.models import Import
+from apps.subscriptions.imports.services import ImportOptions, import_create
+from apps.subscriptions.imports.steps import import_run
 from apps.subscriptions.models import AppUser, Subscription
 from apps.subscriptions.services.subscriptions import token_digest
 from apps.tenants.models import Application
@@ -89,3 +92,19 @@ def handle_of(message: Message) -> str:
     """The secret handle that the message's device has."""
     subscription = Subscription.with_archived.get(pk=message.subscription_id)
     return handle_for(subscription.pk, subscription.handle_version)
+
+
+def make_checked_import(application: Application, *, file_name: str, external_id: str) -> Import:
+    """An import of one user that waits for being applied."""
+    run = import_create(
+        application=application,
+        kind="users",
+        file_name=file_name,
+        chunks=[f"external_id\n{external_id}\n".encode()],
+        options=ImportOptions(),
+        by="tests",
+    )
+    while import_run(run.pk):
+        pass
+    run.refresh_from_db()
+    return run

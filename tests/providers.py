@@ -78,8 +78,13 @@ def fcm(application, fcm_sandbox, fcm_account, settings):
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup):
-    """The recording thread keeps its connection for good; here it must be gone before the database is."""
+def django_db_setup(django_db_setup, django_db_blocker):
+    """The recording thread keeps its connection for good; here it must be gone before the database is. And the ledger,
+    which nobody may empty, is emptied after each test that commits."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        cursor.execute(f"ALTER DATABASE {name} SET automata.ledger_may_be_emptied = 'on'")
+        connection.close()
     yield
     recorder_thread().submit(lambda: connection.close()).result()
 

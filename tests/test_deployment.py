@@ -26,15 +26,17 @@ from automata_signal.celery import app as celery_app
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = ("web", "worker-high", "worker-medium", "worker-low", "worker-control", "beat")
-METRICS_OPTIONS = {"metrics_enabled", "metrics_address", "metrics_port"}
 
 NOT_OURS = {
     "DJANGO_SETTINGS_MODULE": "Django reads it before the settings",
     "AUTOMATA_SANDBOX": "the switch of apps/sandbox",
+    "PROMETHEUS_MULTIPROC_DIR": "automata_signal.metrics, and Prometheus' client library",
     "WORKER_NAME": "for compose's health check of a worker",
     "IMAGE": "compose: the image's name",
     "WEB_PORT": "compose: the published port",
     "PORT": "the web server's command line",
+    "GRAFANA_PASSWORD": "deploy/monitoring: Grafana's first user",
+    "MPLCONFIGDIR": "matplotlib, where it keeps its fonts",
     "POSTGRES_USER": "the PostgreSQL image",
     "POSTGRES_DB": "the PostgreSQL image",
     "POSTGRES_PASSWORD": "the PostgreSQL image, and part of DATABASE_URL",
@@ -132,11 +134,10 @@ def test_workers_and_beat_are_started_alike_everywhere(process):
     assert all(other == first for other in others)
 
 
-def test_the_web_is_started_alike_everywhere_but_for_its_port_and_metrics():
-    differing = {"port", *METRICS_OPTIONS}
+def test_the_web_is_started_alike_everywhere_but_for_its_port():
 
     def common(command: list[str]) -> dict[str, Any]:
-        return {name: value for name, value in parsed_web(command).items() if name not in differing}
+        return {name: value for name, value in parsed_web(command).items() if name != "port"}
 
     first, *others = [common(place()["web"]) for place in PLACES.values()] + [common(dockerfile_command())]
     assert all(other == first for other in others)
@@ -156,8 +157,9 @@ def test_the_web_has_a_pooled_connection_for_each_of_its_threads():
 def test_the_demo_starts_the_same_processes():
     from tools.processes import Addresses, demo_processes
 
-    ports = {item.name: 1 for item in fields(Addresses) if item.name != "ca_dir"}
-    specs = {spec.name: list(spec.command) for spec in demo_processes(Addresses(**ports, ca_dir=Path()))}
+    folders = {"ca_dir": Path(), "metrics_dir": Path()}
+    ports = {item.name: 1 for item in fields(Addresses) if item.name not in folders}
+    specs = {spec.name: list(spec.command) for spec in demo_processes(Addresses(**ports, **folders))}
     queues = [
         queue
         for name, command in specs.items()
@@ -247,8 +249,27 @@ def test_fly_checks_what_the_product_answers():
     web = parsed_web(fly_commands()["web"])
     assert content["http_service"]["internal_port"] == web["port"]
     assert [check["path"] for check in content["http_service"]["checks"]] == ["/readyz"]
-    assert (content["metrics"]["port"], content["metrics"]["path"]) == (web["metrics_port"], "/metrics")
-    assert web["metrics_enabled"]
+    asked = {name: place for place in content["metrics"] for name in place["processes"]}
+    assert set(asked) == set(PROCESSES) - {"beat"}
+    assert {place["path"] for place in asked.values()} == {"/metrics"}
+    worker_port = int(content["env"]["METRICS_ADDRESS"].rpartition(":")[2])
+    assert all(place["port"] == (web["port"] if name == "web" else worker_port) for name, place in asked.items())
+
+
+def test_each_service_counts_in_a_folder_of_its_own():
+    commands = procfile_commands()
+    folders = {name: assigned(command).get("PROMETHEUS_MULTIPROC_DIR") for name, command in commands.items()}
+    counting = [name for name in PROCESSES if name != "beat"]
+    assert len({folders[name] for name in counting} - {None}) == len(counting)
+    ports = [assigned(commands[name])["METRICS_ADDRESS"] for name in counting if name != "web"]
+    assert len(set(ports)) == len(ports)
+    [container] = re.findall(r"^ENV PROMETHEUS_MULTIPROC_DIR=(.+)$", text("Dockerfile"), re.MULTILINE)
+    assert text("Dockerfile").index("USER automata") < text("Dockerfile").index(container), "root's folder is refused"
+
+
+def assigned(command: list[str]) -> dict[str, str]:
+    """`env A=1 B=2 program …` → A and B"""
+    return dict(word.split("=", 1) for word in command if re.match(r"[A-Z][A-Z0-9_]+=", word))
 
 
 def test_the_workflow_calls_what_every_change_must_pass():

@@ -22,7 +22,8 @@ def queues(*priorities: str) -> str:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Loopback ports of one demo, and the folder where the stand-in providers keep the CA that signed them."""
+    """Loopback ports of one demo, and two folders: where the stand-in providers keep the CA that signed them, and where
+    the processes of each service add up what they count."""
 
     web: int
     apns: int
@@ -30,7 +31,11 @@ class Addresses:
     apns_control: int
     fcm: int
     fcm_control: int
+    high_metrics: int
+    bulk_metrics: int
+    control_metrics: int
     ca_dir: Path
+    metrics_dir: Path
 
     @property
     def web_url(self) -> str:
@@ -67,7 +72,12 @@ def provider(name: str, *ports: str, ca_dir: Path) -> ProcessSpec:
     return python_module(name, "apps.sandbox", name, *ports, "--ca-dir", str(ca_dir), stage=PROVIDERS)
 
 
-def worker(name: str, queue_names: str, concurrency: int) -> ProcessSpec:
+def counting(name: str, metrics_dir: Path) -> dict[str, str]:
+    """Where the processes of a service count together."""
+    return {"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir / name)}
+
+
+def worker(name: str, queue_names: str, concurrency: int, *, metrics_dir: Path, metrics_port: int) -> ProcessSpec:
     """A Celery worker. Gossip, mingle and Django's checks cost time of every start and help nobody here."""
     celery = (
         "celery",
@@ -81,7 +91,8 @@ def worker(name: str, queue_names: str, concurrency: int) -> ProcessSpec:
         "--without-mingle",
     )
     pool = ("--hostname", f"{name}@%h", "--concurrency", str(concurrency), "--queues", queue_names)
-    return python_module(name, *celery, *pool)
+    metrics = {**counting(name, metrics_dir), "METRICS_ADDRESS": f"127.0.0.1:{metrics_port}"}
+    return python_module(name, *celery, *pool, env=metrics)
 
 
 def demo_processes(at: Addresses) -> list[ProcessSpec]:
@@ -101,11 +112,11 @@ def demo_processes(at: Addresses) -> list[ProcessSpec]:
             *granian,
             *threads,
             "automata_signal.wsgi:application",
-            env={"DATABASE_POOL_MAX": str(WEB_THREADS)},
+            env={"DATABASE_POOL_MAX": str(WEB_THREADS), **counting("web", at.metrics_dir)},
         ),
-        worker("high", queues("high"), concurrency=1),
-        worker("bulk", queues("medium", "low"), concurrency=2),
-        worker("control", "control", concurrency=1),
+        worker("high", queues("high"), 1, metrics_dir=at.metrics_dir, metrics_port=at.high_metrics),
+        worker("bulk", queues("medium", "low"), 2, metrics_dir=at.metrics_dir, metrics_port=at.bulk_metrics),
+        worker("control", "control", 1, metrics_dir=at.metrics_dir, metrics_port=at.control_metrics),
         python_module(
             "beat", "celery", "--skip-checks", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="
         ),

@@ -79,6 +79,8 @@ def demo(arguments: Sequence[str]) -> int:
             share_state(supervisor)
             start_demo_processes(supervisor, at)
             say(f"READY {at.web_url}/admin/ (logs in {LOGS.relative_to(ROOT) / 'demo'})")
+            workers = ", ".join(str(port) for port in (at.high_metrics, at.bulk_metrics, at.control_metrics))
+            say(f"metrics: {at.web_url}/metrics, and the workers' on ports {workers}")
             code = run_scenario(supervisor, recipients=options.recipients)
             if options.exit:
                 return code
@@ -98,9 +100,23 @@ def demo_addresses() -> Addresses:
     web = int(text)
     if not port_is_free(web):
         raise StackError(f"Port {web} is in use: end what uses it, or choose another, as in PORT={web + 1} ./run demo")
-    apns, apns_development, apns_control, fcm, fcm_control = free_ports(5)
     ca_dir = private_dir(private_dir(DEMO) / "ca")
-    return Addresses(web, apns, apns_development, apns_control, fcm, fcm_control, ca_dir=ca_dir)
+    shutil.rmtree(DEMO / "metrics", ignore_errors=True)  # what the last demo counted
+    metrics_dir = private_dir(DEMO / "metrics")
+    apns, apns_development, apns_control, fcm, fcm_control, high, bulk, control = free_ports(8)
+    return Addresses(
+        web=web,
+        apns=apns,
+        apns_development=apns_development,
+        apns_control=apns_control,
+        fcm=fcm,
+        fcm_control=fcm_control,
+        high_metrics=high,
+        bulk_metrics=bulk,
+        control_metrics=control,
+        ca_dir=ca_dir,
+        metrics_dir=metrics_dir,
+    )
 
 
 def demo_environment() -> dict[str, str]:

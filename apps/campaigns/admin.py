@@ -23,6 +23,8 @@ from django.utils.translation import gettext_lazy
 from django_fsm import can_proceed
 from unfold import widgets
 
+from apps.analytics.exports.admin import offer
+from apps.analytics.panels import statistics_panel
 from apps.campaigns import moments, services
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.campaigns.selectors import audience_count
@@ -159,6 +161,7 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             "priority",
             "ttl_s",
             "messages_per_minute",
+            "when_over_quota",
         )
         help_texts = {
             "template": gettext_lazy("A template, or title, body and data below; not both."),
@@ -166,6 +169,9 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             "options": gettext_lazy('The channel\'s own fields, such as {"badge": 1, "collapse_key": "spring"}.'),
             "ttl_s": gettext_lazy("Seconds; the application's unless told."),
             "messages_per_minute": gettext_lazy("As fast as it goes unless told."),
+            "when_over_quota": gettext_lazy(
+                "Whoever is beyond the quota or the credit is failed, and the reason said."
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -300,7 +306,10 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
             gettext_lazy("Content"),
             {"fields": ("channel_type", "template", "title", "body", "data", "options", "variables")},
         ),
-        (gettext_lazy("Audience"), {"fields": ("targeting_criteria", "priority", "ttl_s", "messages_per_minute")}),
+        (
+            gettext_lazy("Audience"),
+            {"fields": ("targeting_criteria", "priority", "ttl_s", "messages_per_minute", "when_over_quota")},
+        ),
         (
             gettext_lazy("Times"),
             {
@@ -505,12 +514,14 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         failed = list_address("messaging.Message", campaign=row.pk, status="failed")
         rows = [(f.reason, f"{f.count:,}", _share(f.count, row.failed_count)) for f in failures]
         headers = (_("reason"), _("messages"), _("of the failed"))
+        figures = statistics_panel(request, row.application, since=row.sent_at or row.created_at, campaign_id=row.pk)
         return [
             Panel(_("Progress"), "admin/console/progress.html", self._progress_context(row), before=True),
             table_panel(
                 _("Failures by reason"), headers, rows, more=failed, more_label=_("Failed messages"), before=True
             ),
             Panel(_("Audience"), "admin/console/facts.html", {"facts": facts}, before=True),
+            *([figures] if figures else []),
         ]
 
     def _progress_context(self, row: MessageCampaign) -> dict[str, Any]:
@@ -573,3 +584,6 @@ class CampaignFailureAdmin(ReadOnlyAdmin):
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         key = as_uuid(term)
         return queryset.filter(campaign_id=key) if key else queryset.filter(reason=term)
+
+
+offer(MessageCampaign, "campaigns", {"status__exact": "status", "channel_type__exact": "channel_type"})

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
-from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, Segment
+from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota, Segment
 from apps.messaging.api.messages import RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
 from apps.messaging.models import Priority
@@ -189,6 +189,7 @@ class CampaignOutput(serializers.Serializer[Any]):
     priority = serializers.ChoiceField(Priority.choices)
     ttl_s = serializers.IntegerField(allow_null=True)
     messages_per_minute = serializers.IntegerField(allow_null=True)
+    when_over_quota = serializers.ChoiceField(OverQuota.choices)
     template_id = serializers.UUIDField(allow_null=True)
     title = serializers.CharField()
     body = serializers.CharField()
@@ -238,6 +239,14 @@ class CampaignInput(StrictSerializer):
         allow_null=True,
         required=False,
         help_text="The throttle, within 10 % over a minute; as fast as it goes unless told. The time to live goes on.",
+    )
+    when_over_quota = serializers.ChoiceField(
+        OverQuota.choices,
+        required=False,
+        help_text=(
+            "What a launch does whose audience does not fit the quota or the credit: `refuse` (unless told) answers "
+            "with the number that would fit; `partial` sends that many, and the rest are failed as `quota_exceeded`."
+        ),
     )
     targeting_criteria = ObjectField(
         help_text=f"Has to be there, so that nobody sends to everybody by an oversight. {CRITERIA_HELP}"

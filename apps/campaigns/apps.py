@@ -6,7 +6,17 @@ class CampaignsConfig(AppConfig):
     verbose_name = "Campaigns"
 
     def ready(self) -> None:
+        from apps.analytics.exports.registry import register_resource
+        from apps.analytics.names import register_campaign_names
+        from apps.billing.checking import register_count
+        from apps.campaigns.exports import CampaignsExport
+        from apps.campaigns.figures import register_figures
         from apps.campaigns.recorder import record_campaign_counts
+        from apps.campaigns.selectors import campaign_names, reserved_messages
         from apps.messaging.recorders import register
 
         register(record_campaign_counts)
+        register_count(reserved_messages)
+        register_figures()
+        register_campaign_names(campaign_names)
+        register_resource(CampaignsExport)

@@ -52,6 +52,13 @@ class CampaignType(models.TextChoices):
     SCHEDULED = "scheduled", _("Once, at a time")
 
 
+class OverQuota(models.TextChoices):
+    """What a campaign does that does not fit the quota or the credit."""
+
+    REFUSE = "refuse", _("Do not launch it")
+    PARTIAL = "partial", _("Send as far as it goes")
+
+
 class MessageCampaign(models.Model):
     """One content to an audience (specification 3.3, MESSAGE_CAMPAIGN).
 
@@ -74,6 +81,10 @@ class MessageCampaign(models.Model):
     ttl_s = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
     messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True, blank=True)
     """The throttle; null: as fast as it goes."""
+    when_over_quota = models.CharField(
+        _("beyond the quota"), max_length=8, choices=OverQuota.choices, default=OverQuota.REFUSE
+    )
+    """Partial: who is beyond it gets a message that failed of `quota_exceeded`."""
     targeting_criteria = models.JSONField(_("audience"), default=dict, blank=True)
     scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
     scheduled_time_zone = models.CharField(_("in time zone"), max_length=64, blank=True)
@@ -89,6 +100,10 @@ class MessageCampaign(models.Model):
     fanout_after_id = models.UUIDField(null=True, editable=False)
     """Checkpoint: subscriptions up to this one are in slices."""
     fanout_done_at = models.DateTimeField(null=True, editable=False)
+    reserved_left = models.PositiveBigIntegerField(default=0, editable=False)
+    """Messages that were reserved at launch and are not in slices yet."""
+    is_over_quota = models.BooleanField(default=False, editable=False)
+    """The quota is used up: who is cut from here on is not sent to."""
 
     total_recipients = models.PositiveIntegerField(_("recipients"), default=0, editable=False)
     successful_count = models.PositiveIntegerField(_("successful"), default=0, editable=False)
@@ -106,6 +121,8 @@ class MessageCampaign(models.Model):
             "converted_count",
             "fanout_after_id",
             "fanout_done_at",
+            "reserved_left",
+            "is_over_quota",
             "dispatch",
         ]
     )

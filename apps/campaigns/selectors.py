@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Sum
 from django.utils import timezone
 
-from apps.campaigns.audience import compiled
+from apps.billing.checking import Held
+from apps.campaigns.audience import compiled, freeze
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.dispatches import dispatch_progress, dispatches_of
 from apps.subscriptions.models import Subscription
-from apps.subscriptions.targeting import REACHABLE, Predicate
+from apps.subscriptions.targeting import REACHABLE, Criteria, Predicate
 from apps.tenants.models import Application
+from automata_signal.caches import AUDIENCE_COUNTS, cached
 from automata_signal.errors import NotFound, ValidationFailed
 
 SAMPLE_MAX = 20
@@ -28,6 +32,18 @@ def campaign_get(*, application: Application, campaign_id: UUID) -> MessageCampa
     if campaign is None:
         raise NotFound("There is no such campaign.")
     return campaign
+
+
+def campaign_names(application: Application, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The names of the application's own campaigns among these. Index: the primary key."""
+    return dict(MessageCampaign.objects.for_application(application).filter(pk__in=ids).values_list("pk", "name"))
+
+
+def reserved_messages(application_id: UUID) -> dict[str, Held]:
+    """What the application's campaigns have reserved and not cut into slices yet (`billing.checking`)."""
+    rows = MessageCampaign.objects.filter(application_id=application_id, reserved_left__gt=0)
+    sums = rows.order_by().values_list("channel_type").annotate(messages=Sum("reserved_left"))
+    return {channel_type: Held(reserved=messages) for channel_type, messages in sums}
 
 
 def segment_get(*, application: Application, segment_id: UUID) -> Segment:
@@ -58,12 +74,24 @@ class SampleRow:
 def audience_count(
     *, application: Application, criteria: object, channel_type: str, field: str = "targeting_criteria"
 ) -> int:
-    """How many subscriptions a send would reach now.
+    """How many subscriptions a send would reach, as of now or a little before (`caches.AUDIENCE_COUNTS`).
 
     One statement; index `subscription_reachable`, with those of the criteria. Raises `ValidationFailed`.
     """
     _refuse_absent_channel(channel_type)
     predicate = compiled(application, criteria, field=field)
+    # By the criteria of the segments, not their ids: an edited segment is another question.
+    asked = {"channel": channel_type, "criteria": freeze(application, cast(Criteria, criteria))}
+    return cached(
+        AUDIENCE_COUNTS,
+        application.pk,
+        asked,
+        lambda: audience_size(application=application, predicate=predicate, channel_type=channel_type),
+    )
+
+
+def audience_size(*, application: Application, predicate: Predicate, channel_type: str) -> int:
+    """How many subscriptions a send would reach now, counted. Index: `subscription_reachable`."""
     return int(_rows("SELECT count(*)", application, predicate, channel_type)[0][0])
 
 

@@ -8,12 +8,14 @@ from celery import shared_task
 
 from apps.campaigns import services
 from apps.campaigns.services.fanout import Step
+from automata_signal.task_context import log_fields
 
 
 @shared_task(name="campaigns.fan_out")
 def fan_out(campaign_id: str) -> None:
-    if services.fan_out(UUID(campaign_id)) is Step.MORE:
-        services.queue_fan_out(UUID(campaign_id))
+    with log_fields(campaign_id=campaign_id):
+        if services.fan_out(UUID(campaign_id)) is Step.MORE:
+            services.queue_fan_out(UUID(campaign_id))
 
 
 @shared_task(name="campaigns.launch_due")

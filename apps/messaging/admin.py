@@ -40,7 +40,15 @@ from apps.subscriptions.models import AppUser, Subscription
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
-from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, newest, rare_filter
+from apps.tenants.console.lists import (
+    AddedFilter,
+    ApplicationFilter,
+    as_uuid,
+    link_filter,
+    newest,
+    rare_filter,
+    text_filter,
+)
 from apps.tenants.console.panels import (
     Panel,
     admin_link,
@@ -247,6 +255,9 @@ class MessageAdmin(ReadOnlyAdmin):
         AddedFilter,
         rare_filter(
             gettext_lazy("status"), "status", MessageStatus.choices, lambda rows, value: rows.filter(status=value)
+        ),
+        text_filter(
+            gettext_lazy("reason"), "reason", lambda rows, value: rows.filter(status="failed", error_reason=value)
         ),
     )
     fieldsets = (

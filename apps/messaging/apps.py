@@ -6,13 +6,21 @@ class MessagingConfig(AppConfig):
     verbose_name = "Messages"
 
     def ready(self) -> None:
+        from apps.billing.checking import register_count
         from apps.messaging.breaker import wake
+        from apps.messaging.charges import count_held
+        from apps.messaging.counting import count_moves
         from apps.messaging.credentials import register_secret_checks
         from apps.messaging.erasing import erase_messages, export_messages
+        from apps.messaging.figures import register_figures
+        from apps.messaging.recorders import register
         from apps.subscriptions.erasure import register_eraser, register_exporter
         from apps.tenants.providers import on_breaker_closed
 
         register_secret_checks()
+        register(count_moves)
+        register_count(count_held)
+        register_figures()
         on_breaker_closed(wake)
         register_eraser(erase_messages)
         register_exporter("messages", export_messages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -45,6 +45,11 @@ class Claim:
     def ids(self) -> IdRange:
         assert self.batch.first_id is not None
         return IdRange(self.batch.first_id)
+
+    @property
+    def reserved_at(self) -> datetime | None:
+        """When its messages were reserved; None for those that were not, since the quota had no room for them."""
+        return None if self.batch.is_over_quota else self.dispatch.created_at
 
 
 def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | None:
@@ -140,7 +145,8 @@ def _take(batch: DispatchBatch) -> Claim:
 def _make(claim: Claim) -> None:
     """Have the messages of a campaign's slice made; the batch then names their range."""
     made = make_messages(claim.batch, claim.dispatch)
-    record(_made_counts(claim.dispatch, planned=claim.batch.recipient_count, made=made.messages))
+    counts = _made_counts(claim.dispatch, planned=claim.batch.recipient_count, made=made.messages)
+    record(counts, reserved_at=claim.reserved_at)
     claim.recipients = made.recipients
     claim.unsendable.update(made.unsendable)
     claim.batch.first_id = made.ids.base
@@ -244,7 +250,8 @@ def _fail(
     claim: Claim, source: str, ids: Sequence[UUID | str], reason: str, details: dict[str, Any] | None = None
 ) -> None:
     with transaction.atomic():
-        record(move(claim, "fail", source, ids, at=timezone.now(), reason=reason, details=details))
+        counts = move(claim, "fail", source, ids, at=timezone.now(), reason=reason, details=details)
+        record(counts, reserved_at=claim.reserved_at)
 
 
 # What the range of the batch still holds decides what becomes of the batch. One that was canceled meanwhile and has

@@ -29,6 +29,7 @@ from django.utils import timezone
 from apps.messaging import retry
 from apps.messaging.adapters.base import Content, Delivery, Result
 from apps.messaging.breaker import Breaker
+from apps.messaging.charges import OVER_QUOTA
 from apps.messaging.claims import (
     Claim,
     Way,
@@ -44,7 +45,7 @@ from apps.messaging.content import ContentSource
 from apps.messaging.making import Recipient
 from apps.messaging.models import BatchState, DispatchBatch, DispatchState, Priority
 from apps.messaging.queues import QueuedBatch, enqueue
-from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets
+from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets, plan_buckets
 from apps.messaging.recording import RECORD_AHEAD, Recording
 from apps.messaging.senders import NoCredential, Route, route_for, sender_for
 from apps.messaging.stopping import is_stopping
@@ -103,6 +104,9 @@ def _leaves_to_others(batch_id: UUID) -> bool:
 
 def _has_recipients(claim: Claim) -> bool:
     """Fail what is not to be sent; whether anything is left."""
+    if claim.batch.is_over_quota:
+        fail_rest(claim, OVER_QUOTA, details={"class": retry.Fault.SENDER})
+        return False
     if claim.dispatch.state == DispatchState.CANCELED:
         fail_rest(claim, retry.CANCELED)
         return False
@@ -252,6 +256,7 @@ class Sending:
         """Recipients who were not handed over yet."""
         buckets = [
             *dispatch_buckets(claim.dispatch),
+            *plan_buckets(claim.batch.application_id),
             *([] if route.is_probe else [credential_bucket(route.credential)]),
         ]
         self.pace = Pace(buckets, is_urgent=claim.batch.priority == Priority.HIGH)

@@ -94,8 +94,10 @@ _SLICES = """
 """
 
 
-def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> Sliced:
+def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int, is_over_quota: bool = False) -> Sliced:
     """Cut the next `limit` subscriptions of the audience, in the order of their ids, into waiting batches.
+
+    Those of a batch that `is_over_quota` become messages that fail: nothing is reserved for them.
 
     Runs in the caller's transaction, together with the caller's checkpoint; the batches are queued on commit. Nobody is
     skipped or cut twice as long as each call starts after the `last_id` of the one before.
@@ -128,6 +130,7 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int) -> 
             first_subscription_id=first,
             last_subscription_id=last,
             recipient_count=count,
+            is_over_quota=is_over_quota,
         )
         for type_, first, last, count in slices
     ]

@@ -186,8 +186,10 @@ def _statement(target: str, *, form: _Form, attempted: bool) -> str:
             RETURNING m.id, m.campaign_id, m.channel_type,
                       {at} AS at, {metadata} AS metadata, {number} AS number
         ), noted AS (
-            INSERT INTO messaging_messageevent (id, application_id, message_id, event_type, occurred_at, metadata)
-            SELECT overlay(id::text PLACING number FROM 35)::uuid, %(application_id)s, id, %(target)s, at, metadata
+            INSERT INTO messaging_messageevent
+                (id, application_id, message_id, event_type, occurred_at, metadata, position)
+            SELECT overlay(id::text PLACING number FROM 35)::uuid, %(application_id)s, id, %(target)s, at, metadata,
+                   (SELECT event_position())
             FROM moved
         )
         SELECT campaign_id, channel_type, count(*) FROM moved GROUP BY 1, 2

@@ -1,4 +1,5 @@
-"""How fast may be sent: a token bucket for each credential and each throttled dispatch, shared by all workers.
+"""How fast may be sent: a token bucket for each credential, each throttled dispatch and each application whose plan has
+a rate, shared by all workers.
 
 The bucket is a hash in Redis and two scripts. `Pace` takes tokens for a batch in chunks of up to `CHUNK`, so a message
 costs a fraction of a microsecond. The rate is the configured limit until the provider pushes back (429, 503): then it
@@ -25,11 +26,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 import redis
 from django.conf import settings
 from redis.commands.core import Script
 
+from apps.billing.selectors import messages_per_second
 from apps.messaging.adapters.base import Outcome, Result
 from apps.messaging.adapters.reasons import APNS
 from apps.messaging.models import Dispatch
@@ -336,6 +339,12 @@ def dispatch_buckets(dispatch: Dispatch) -> list[Bucket]:
     if not dispatch.messages_per_minute:
         return []
     return [Bucket(f"automata:rate:{dispatch.pk}", dispatch.messages_per_minute / 60, DISPATCH_TURNS_S)]
+
+
+def plan_buckets(application_id: UUID) -> list[Bucket]:
+    """The rate of the application's plan, if it has one: of all its channels and credentials together."""
+    limit = messages_per_second(application_id)
+    return [Bucket(f"automata:rate:plan:{application_id}", limit, CREDENTIAL_TURNS_S)] if limit else []
 
 
 class Pace:

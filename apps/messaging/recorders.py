@@ -7,8 +7,11 @@ already grouped, so its cost is per slice and never per message.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+from apps.messaging import charges
 
 PLANNED = "planned"
 
@@ -37,8 +40,13 @@ def register(recorder: Recorder) -> None:
         _recorders.append(recorder)
 
 
-def record(counts: Sequence[StatusCount]) -> None:
-    """Tell every recorder; called last in the transaction, since recorders lock rows that all slices share."""
+def record(counts: Sequence[StatusCount], *, reserved_at: datetime | None = None) -> None:
+    """Tell every recorder, and settle what was reserved; called last in the transaction, since these lock rows that all
+    slices share, the quota's at the very end.
+
+    `reserved_at` is when the messages were reserved, if some of them may have failed: their dispatch's `created_at`.
+    """
     if counts:
         for recorder in _recorders:
             recorder(counts)
+        charges.settle(counts, reserved_at)

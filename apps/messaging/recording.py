@@ -25,12 +25,15 @@ from apps.messaging.adapters.base import Outcome, Result
 from apps.messaging.adapters.registry import adapter_for
 from apps.messaging.breaker import Breaker
 from apps.messaging.claims import Claim, finish_batch, move, renew_lease
+from apps.messaging.counting import count_answers
 from apps.messaging.making import Recipient
 from apps.messaging.models import MessageStatus
 from apps.messaging.recorders import StatusCount, record
 from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
 from apps.tenants.models import ChannelCredential
 from apps.tenants.services import credential_note_error
+from automata_signal import metrics
+from automata_signal.task_context import log_context
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,11 @@ class Recording:
         self._results: list[Result] = []
         self._running: list[Future[None]] = []
         self._interval_s = settings.BATCH_LEASE_S / 4
+        self._context = log_context(
+            application_id=str(claim.batch.application_id),
+            campaign_id=str(claim.dispatch.campaign_id or ""),
+            batch_id=str(claim.batch.pk),
+        )
         self._record_at = time.monotonic() + self._interval_s
         """Recording renews the lease, so it is done by then however few the answers are: a provider may be slow."""
 
@@ -88,21 +96,26 @@ class Recording:
         if self._results:
             self._submit()
         if is_over:
-            self._running.append(recorder_thread().submit(_patiently, partial(finish_batch, self.claim)))
+            self._run(partial(finish_batch, self.claim))
         return self._running
 
     def _submit(self) -> None:
         results, self._results = self._results, []
         self._record_at = time.monotonic() + self._interval_s
-        self._running.append(recorder_thread().submit(_patiently, partial(self._record, results)))
+        self._run(partial(self._record, results))
         while len(self._running) > RECORD_AHEAD:
             self._running.pop(0).result()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        """In the recorder's thread, whose log lines name the batch."""
+        self._running.append(recorder_thread().submit(self._context.run, _patiently, work))
 
     @cached_property
     def _by_id(self) -> dict[str, Recipient]:
         return {recipient.message_id: recipient for recipient in self.claim.recipients}
 
     def _record(self, results: list[Result]) -> None:
+        began = time.perf_counter()
         breaker_is_open = self.breaker.judge(results)
         now = timezone.now()
         plan = self._plan(results, now, breaker_is_open)
@@ -127,7 +140,9 @@ class Recording:
                 )
             if not breaker_is_open:
                 self._end_subscriptions(results, now)
-            record(counts)
+            record(counts, reserved_at=self.claim.reserved_at)
+        count_answers(self.credential.provider, results)
+        metrics.RECORD_SECONDS.observe(time.perf_counter() - began)
         self._note_refusal(results)
 
     def _plan(self, results: Sequence[Result], now: datetime, breaker_is_open: bool) -> dict[PlannedStep, list[str]]:

@@ -7,13 +7,15 @@ receipt), and what has nobody to go to any more.
 
 What somebody stopped (`canceled`) and what may have arrived (`unknown_outcome`) goes again only if it is asked for by
 its reason, or as a single message.
+
+A requeued message is reserved anew. Of a set, what does not fit the quota is skipped and stays as it is.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ import orjson
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apps.messaging import retry
+from apps.messaging import charges, retry
 from apps.messaging.content import ContentSource, recipient_variables
 from apps.messaging.dispatches import expires_at
 from apps.messaging.models import Dispatch, DispatchBatch, DispatchState, Message, MessageRequeue, MessageStatus
@@ -76,7 +78,7 @@ def message_requeue(*, application: Application, message_id: UUID) -> RequeuedMe
     """Send one failed message again, whatever it failed of. A second call answers with the message of the first.
 
     Raises `NotFound`, or `Conflict`: MESSAGE_NOT_FAILED, MESSAGE_WAS_SENT (the provider took it), DISPATCH_STOPPED
-    (its campaign is paused or canceled), RECIPIENT_UNREACHABLE, CONTENT_UNUSABLE.
+    (its campaign is paused or canceled), RECIPIENT_UNREACHABLE, CONTENT_UNUSABLE; and as `quota_reserve`.
     """
     with transaction.atomic():
         message = Message.objects.for_application(application).select_for_update().filter(pk=message_id).first()
@@ -88,7 +90,8 @@ def message_requeue(*, application: Application, message_id: UUID) -> RequeuedMe
             raise Conflict(f"The message is {message.status}, not failed.", code="MESSAGE_NOT_FAILED")
         if message.sent_at is not None:
             raise Conflict("The provider took the message; it is not sent twice.", code="MESSAGE_WAS_SENT")
-        done = _requeue(application.pk, _failed(application.pk, message_id, message_id, limit=1), by_name=True)
+        failed = _failed(application.pk, message_id, message_id, limit=1)
+        done = _requeue(application.pk, failed, by_name=True, at_most=False)
         if problem := next(iter(done.skipped), None):
             raise Conflict(_REFUSALS[problem].message, code=_REFUSALS[problem].code)
         return RequeuedMessage(done.made[message_id], is_new=True)
@@ -169,7 +172,7 @@ def requeue_step(requeue_id: UUID) -> bool:
     if order is None:
         return False
     found = _next_failed(order)
-    done = _requeue(order.application_id, found.rows, by_name=order.error_reason in ONLY_BY_NAME)
+    done = _requeue(order.application_id, found.rows, by_name=order.error_reason in ONLY_BY_NAME, at_most=True)
     order.requeued += len(done.made)
     order.skipped = dict(Counter(order.skipped) + done.skipped)
     order.after_id = found.looked_at or order.after_id
@@ -320,21 +323,67 @@ class _New(NamedTuple):
     requeued_from: UUID
 
 
-def _requeue(application_id: UUID, rows: Sequence[_Failed], *, by_name: bool) -> _Done:
-    """Make a new message for each row that may go again; the rows are locked. Last the counters, which all share."""
+def _requeue(application_id: UUID, rows: Sequence[_Failed], *, by_name: bool, at_most: bool) -> _Done:
+    """Make a new message for each row that may go again; the rows are locked. `at_most`: for as many as the quota has
+    room, else it refuses."""
     done = _Done()
     orders = Dispatch.objects.filter(application_id=application_id).in_bulk({row.dispatch_id for row in rows})
-    groups: dict[tuple[UUID, str], list[_Failed]] = defaultdict(list)
+    wanted = _wanted(rows, orders, done.skipped, by_name=by_name)
+    while wanted:
+        try:
+            with transaction.atomic():
+                done.made = _make(application_id, wanted, orders, at_most=at_most)
+            break
+        except _Short as short:  # nothing was made: once more, with those that fit
+            kept = _first_of(wanted, short.channel_type, short.fits)
+            done.skipped[charges.OVER_QUOTA] += len(wanted) - len(kept)
+            wanted = kept
+    return done
+
+
+class _Short(Exception):
+    """The quota has room for some of a channel only."""
+
+    def __init__(self, channel_type: str, fits: int) -> None:
+        super().__init__(channel_type)
+        self.channel_type, self.fits = channel_type, fits
+
+
+def _first_of(rows: Sequence[_Failed], channel_type: str, count: int) -> list[_Failed]:
+    """The rows, but of this channel only the first so many."""
+    places = Counter[str]()
+    kept = []
+    for row in rows:
+        places[row.channel_type] += 1
+        if row.channel_type != channel_type or places[channel_type] <= count:
+            kept.append(row)
+    return kept
+
+
+def _wanted(
+    rows: Sequence[_Failed], orders: Mapping[UUID, Dispatch], skipped: Counter[str], *, by_name: bool
+) -> list[_Failed]:
+    """The rows that may go again, with their content; the others are counted as skipped."""
+    wanted = []
     for row in rows:
         problem = _problem(row, orders[row.dispatch_id], by_name=by_name)
         if problem is None and row.title is None and orders[row.dispatch_id].is_personalised:
             problem, row = _rendered(row, orders[row.dispatch_id])
         if problem is not None:
-            done.skipped[problem] += 1
+            skipped[problem] += 1
         else:
-            groups[row.dispatch_id, row.subscription_type or ""].append(row)
-    if not groups:
-        return done
+            wanted.append(row)
+    return wanted
+
+
+def _make(
+    application_id: UUID, rows: Sequence[_Failed], orders: Mapping[UUID, Dispatch], *, at_most: bool
+) -> dict[UUID, UUID]:
+    """The new message of each row. Last the counters and the quota, which all share. Raises `_Short`."""
+    groups: dict[tuple[UUID, str], list[_Failed]] = defaultdict(list)
+    for row in rows:
+        groups[row.dispatch_id, row.subscription_type or ""].append(row)
+    made: dict[UUID, UUID] = {}
     copies = {dispatch_id: _copy(orders[dispatch_id]) for dispatch_id, _ in groups}
     batches: list[DispatchBatch] = []
     messages: list[_New] = []
@@ -344,13 +393,19 @@ def _requeue(application_id: UUID, rows: Sequence[_Failed], *, by_name: bool) ->
         for position, row in enumerate(failed):
             new = _New(ids.at(position), order.pk, *row[2:9], requeued_from=row.id)
             messages.append(new)
-            done.made[row.id] = new.id
+            made[row.id] = new.id
     Dispatch.objects.bulk_create(copies.values())
     DispatchBatch.objects.bulk_create(batches)
     _insert(application_id, messages)
     record(_counts(application_id, messages))
     enqueue_on_commit([QueuedBatch(b.pk, application_id, b.dispatch.channel_type, b.priority) for b in batches])
-    return done
+    for channel_type, count in sorted(Counter(message.channel_type for message in messages).items()):
+        fits = charges.reserve(
+            application_id=application_id, channel_type=channel_type, messages=count, at_most=at_most
+        )
+        if fits < count:
+            raise _Short(channel_type, fits)
+    return made
 
 
 def _problem(row: _Failed, order: Dispatch, *, by_name: bool) -> str | None:

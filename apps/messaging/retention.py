@@ -1,4 +1,5 @@
-"""Forgetting what applications no longer keep (`settings.retention_days`, else `RETENTION_DAYS_DEFAULT`; 0: for ever).
+"""Forgetting what applications no longer keep: `settings.retention_days`, else `RETENTION_DAYS_DEFAULT` (0: for ever),
+and never longer than their plan does.
 
 A month that nobody needs any more is dropped as a partition, which costs nothing by its size. Partitions are shared, so
 an application that keeps less than the others has its rows deleted: batch by batch, since the messages of a batch and
@@ -9,22 +10,25 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.messaging import partitions
+from apps.billing.entitlements import plan_of
+from apps.messaging import charges, partitions
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, MessageRequeue
 from apps.messaging.stopping import is_stopping
 from apps.subscriptions.services import subscription_events_forget
 from apps.tenants.models import Application
 from automata_signal.celery import Task, send_tasks
 from automata_signal.ids import IdRange, first_id_at
-from automata_signal.time_limits import limit_lock_waits
+from automata_signal.time_limits import limit_lock_waits, limit_statements
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +37,22 @@ SLICE_MESSAGES = 5_000
 SLICE_BATCHES = 500
 TASK_MAX_S = 20.0
 """Then the deletion goes on in a new task, and other tasks of the control queue get their turn."""
+COUNT_MAX_S = 3_600
+"""A month is read once before it is dropped: the ledger keeps the number of its messages."""
 DROP_LOCK_WAIT_S = 2.0
 """Dropping a partition needs its parent for itself; while it waits, everybody waits. If it is busy, tomorrow."""
 
 
 def kept_since(application: Application, now: datetime) -> datetime | None:
-    """What is older is not kept; None: everything is."""
-    days = int(application.settings.get("retention_days") or settings.RETENTION_DAYS_DEFAULT)
-    return now - timedelta(days=days) if days else None
+    """What is older is not kept; None: everything is. Nothing is kept for longer than the application's plan keeps."""
+    chosen = int(application.settings.get("retention_days") or settings.RETENTION_DAYS_DEFAULT)
+    limits = [days for days in (chosen, plan_of(application).retention_days_max) if days]
+    return now - timedelta(days=min(limits)) if limits else None
+
+
+def _applications() -> QuerySet[Application]:
+    """With their plans at hand."""
+    return Application.objects.select_related("billing__plan").defer("billing__alert_webhook_secret")
 
 
 # --- Whole months ------------------------------------------------------------------------------------------------
@@ -62,7 +74,7 @@ def drop_unneeded_partitions(*, now: datetime | None = None) -> list[str]:
 def _is_needed(partition: partitions.Partition, now: datetime) -> bool:
     """Whether an application that keeps this month has rows in it: one probe of an index for each."""
     end = partitions.month_start(partitions.next_month(partition.month))
-    for application in Application.objects.only("settings"):
+    for application in _applications():
         since = kept_since(application, now)
         if (since is None or end > since) and _has_rows(partition, application.pk):
             return True
@@ -87,12 +99,30 @@ def _has_rows(partition: partitions.Partition, application_id: UUID) -> bool:
 def _drop(name: str) -> list[str]:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
+            limit_statements(COUNT_MAX_S)
             limit_lock_waits(DROP_LOCK_WAIT_S)
+            gone = _charged(name) if name.startswith("messaging_message_p") else []
             cursor.execute(f"DROP TABLE IF EXISTS {name}")
+            for application_id, channel_type, sent, opened in gone:
+                charges.forget(application_id=application_id, channel_type=channel_type, sent=sent, opened=opened)
     except OperationalError as error:
         log.warning("a partition could not be dropped now", extra={"cause": str(error)})
         return []
     return [name]
+
+
+def _charged(name: str) -> list[tuple[UUID, str, int, int]]:
+    """What quotas know of the partition's messages: application, channel, how many were sent, how many are open.
+
+    Reads the partition as a whole, and locks nothing: nobody keeps it, so nothing of it is being sent.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT application_id, channel_type, count(sent_at),"
+            f" count(*) FILTER (WHERE status IN ('pending', 'errored')) FROM {name} GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        rows: list[tuple[UUID, str, int, int]] = cursor.fetchall()
+    return rows
 
 
 # --- Rows of one application --------------------------------------------------------------------------------------
@@ -121,7 +151,7 @@ def delete_old(*, max_s: float = TASK_MAX_S, now: datetime | None = None) -> boo
     """
     now = now or timezone.now()
     began, total, more = time.monotonic(), Deleted(), False
-    for application in Application.objects.only("settings").order_by("id"):
+    for application in _applications().order_by("id"):
         since = kept_since(application, now)
         while since is not None and (deleted := delete_slice(application, since)):
             total += deleted
@@ -151,16 +181,19 @@ def delete_slice(application: Application, since: datetime) -> Deleted:
         return Deleted()
     before = first_id_at(int(since.timestamp() * 1_000))
     batches = _oldest_batches(application, before)
+    sent: Counter[str] = Counter()
     deleted = Deleted(batches=len(batches))
     for batch in batches:
         assert batch.first_id is not None
-        deleted.messages += _delete_range(application.pk, IdRange(batch.first_id))
+        deleted.messages += _delete_range(application.pk, IdRange(batch.first_id), sent)
     DispatchBatch.objects.for_application(application).filter(pk__in=[batch.pk for batch in batches]).delete()
     deleted.dispatches = _delete_dispatches(application, {batch.dispatch_id for batch in batches})
     MessageRequeue.objects.for_application(application).filter(pk__lt=before, finished_at__isnull=False).delete()
     deleted.subscription_events = subscription_events_forget(
         application_id=application.pk, before_id=before, limit=SLICE_MESSAGES
     )
+    for channel_type, messages in sorted(sent.items()):
+        charges.forget(application_id=application.pk, channel_type=channel_type, sent=messages)
     return deleted
 
 
@@ -184,14 +217,22 @@ def _oldest_batches(application: Application, before: UUID) -> list[DispatchBatc
     return chosen
 
 
-def _delete_range(application_id: UUID, ids: IdRange) -> int:
+def _delete_range(application_id: UUID, ids: IdRange, sent: Counter[str]) -> int:
+    """How many messages were deleted; `sent` gets how many of them a provider had taken, by channel."""
+    parameters = [ids.base, ids.last, application_id]
     with connection.cursor() as cursor:
-        for table in ("messaging_messageevent", "messaging_message"):
-            cursor.execute(
-                f"DELETE FROM {table} WHERE id BETWEEN %s AND %s AND application_id = %s",
-                [ids.base, ids.last, application_id],
-            )
-        return int(cursor.rowcount)
+        cursor.execute(
+            "DELETE FROM messaging_messageevent WHERE id BETWEEN %s AND %s AND application_id = %s", parameters
+        )
+        cursor.execute(
+            "WITH deleted AS (DELETE FROM messaging_message WHERE id BETWEEN %s AND %s AND application_id = %s"
+            " RETURNING channel_type, sent_at)"
+            " SELECT channel_type, count(*), count(sent_at) FROM deleted GROUP BY 1",
+            parameters,
+        )
+        rows = cursor.fetchall()
+    sent.update({channel_type: taken for channel_type, _, taken in rows})
+    return sum(messages for _, messages, _ in rows)
 
 
 def _delete_dispatches(application: Application, dispatch_ids: set[UUID]) -> int:

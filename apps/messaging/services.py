@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from apps.messaging import lifecycle, retry
+from apps.messaging import charges, lifecycle, retry
 from apps.messaging.adapters.base import ContentError
 from apps.messaging.adapters.registry import adapter_for, subscription_types_of
 from apps.messaging.content import ContentSource, check_template, recipient_variables
@@ -94,7 +94,8 @@ def messages_send(
     """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
 
     Recipients who cannot be reached are named in `skipped`. Raises `ValidationFailed` if nobody is left, if `send_at`
-    is past, or if a recipient's rendered content would be refused by the provider; then nothing is sent to anybody.
+    is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if they do
+    not fit the quota or the credit; then nothing is sent to anybody.
     """
     now = timezone.now()
     if send_at is not None and send_at <= now:
@@ -116,6 +117,7 @@ def messages_send(
             campaign_id=campaign_id,
         )
         messages = _insert(dispatch, rows, due_at=due_at, queue_now=send_at is None)
+        charges.reserve(application_id=application.pk, channel_type=channel_type, messages=len(messages))
     return SendResult(dispatch, messages, skipped)
 
 
@@ -298,7 +300,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             reason=retry.CANCELED,
         )
         DispatchBatch.objects.for_application(application).filter(pk=batch.pk).update(has_failed=True)
-        record(counts)
+        record(counts, reserved_at=None if batch.is_over_quota else batch.dispatch.created_at)
     return Message.objects.get(pk=message_id)
 
 

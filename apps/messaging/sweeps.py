@@ -26,6 +26,7 @@ from apps.messaging.recorders import record
 from apps.messaging.stopping import is_stopping
 from apps.tenants.models import Application
 from automata_signal.ids import IdRange
+from automata_signal.metrics import BATCHES_ABANDONED
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ def free_abandoned() -> int:
     abandoned = DispatchBatch.objects.filter(state=BatchState.CLAIMED, lease_until__lt=now)
     freed = abandoned.update(state=BatchState.WAITING, due_at=now, queued_at=None, lease_id=None, lease_until=None)
     if freed:
+        BATCHES_ABANDONED.inc(freed)
         log.warning("batches of dead workers were freed", extra={"batches": freed})
     return freed
 

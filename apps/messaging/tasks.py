@@ -11,13 +11,15 @@ from celery.signals import worker_process_shutdown
 from apps.messaging import dispatch, partitions, requeue, retention, sweeps
 from apps.messaging.senders import close_senders
 from automata_signal.celery import begun
+from automata_signal.task_context import log_fields
 
 
 @shared_task(name="messaging.send_batch")
 def send_batch(batch_id: str, application_id: str, mark: str = "") -> None:
     if mark:
         begun(mark)
-    dispatch.run_line(UUID(batch_id), UUID(application_id))
+    with log_fields(application_id=application_id, batch_id=batch_id):
+        dispatch.run_line(UUID(batch_id), UUID(application_id))
 
 
 @shared_task(name="messaging.cancel_dispatch")

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from unfold import widgets
 
 from apps.subscriptions import services
+from apps.subscriptions.imports import admin as imports_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionEventType, SubscriptionType
 from apps.subscriptions.services.subscriptions import token_digest
 from apps.subscriptions.services.users import is_erased

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 from django.db.models import F, Func, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from apps.subscriptions.imports.models import Import as Import
 from apps.subscriptions.status import SubscriptionStatus, group_of
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.encryption import EncryptedTextField
 from automata_signal.ids import new_id
+from automata_signal.positions import position_field
 
 
 class LiveManager(models.Manager.from_queryset(ScopedQuerySet)):  # type: ignore[misc]
@@ -220,11 +222,12 @@ class SubscriptionEvent(models.Model):
     event_type = models.CharField(_("event"), max_length=16, choices=SubscriptionEventType.choices)
     channel = models.CharField(_("channel"), max_length=16)
     source = models.CharField(_("source"), max_length=16)
-    """device, provider, api, operator or system."""
+    """device, provider, api, operator, import or system."""
     reason = models.CharField(_("reason"), max_length=200, blank=True)
     old_status = models.SmallIntegerField(_("old status"), null=True)
     new_status = models.SmallIntegerField(_("new status"), null=True)
     occurred_at = models.DateTimeField(_("occurred"), default=timezone.now)
+    position = position_field()
 
     objects = ScopedQuerySet.as_manager()
 
@@ -235,6 +238,7 @@ class SubscriptionEvent(models.Model):
             models.Index(fields=("subscription", "id"), name="subscription_event_of"),
             models.Index(fields=("application", "id"), name="subscription_event_by_app"),
             models.Index(fields=("user",), name="subscription_event_of_user", condition=Q(user__isnull=False)),
+            BrinIndex(fields=("position",), name="subscription_event_position", autosummarize=True),
         )
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.subscriptions.api import subscriptions, users
+from apps.subscriptions.api import imports, subscriptions, users
 
 urlpatterns = [
     path("subscriptions", subscriptions.SubscriptionsView.as_view()),
@@ -8,6 +8,11 @@ urlpatterns = [
     path("subscriptions/<uuid:subscription_id>/login", subscriptions.LoginView.as_view()),
     path("subscriptions/<uuid:subscription_id>/logout", subscriptions.LogoutView.as_view()),
     path("subscriptions/<uuid:subscription_id>/tags", subscriptions.TagsView.as_view()),
+    path("imports", imports.ImportsView.as_view()),
+    path("imports/<uuid:import_id>", imports.ImportView.as_view()),
+    path("imports/<uuid:import_id>/apply", imports.ImportApplyView.as_view()),
+    path("imports/<uuid:import_id>/cancel", imports.ImportCancelView.as_view()),
+    path("imports/<uuid:import_id>/rejects", imports.ImportRejectsView.as_view()),
     path("users", users.UsersView.as_view()),
     path("users/by-external-id", users.UserByExternalIdView.as_view()),
     path("users/by-external-id/erase", users.UserEraseByExternalIdView.as_view()),

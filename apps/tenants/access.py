@@ -29,8 +29,10 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
+from structlog.contextvars import bind_contextvars
 
 from apps.tenants.models import ApiKey, Application, KeyKind, Operator
+from apps.tenants.plan_rules import plan_rules
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES, SDK_SCOPE
 from automata_signal.errors import Forbidden, Unauthenticated
 
@@ -72,7 +74,7 @@ def key_digest(key: str) -> bytes:
 
 
 class KnownKeys:
-    """Keys with their applications, as PostgreSQL had them `API_KEY_CACHE_S` ago at most.
+    """Keys with their applications and plans, as PostgreSQL had them `API_KEY_CACHE_S` ago at most.
 
     So a key that is revoked, or an application that is stopped, is refused by every process after that time; a key
     that expires is refused at once. What is not a key is not kept: guesses cost no memory.
@@ -87,7 +89,8 @@ class KnownKeys:
         kept = self._kept.get(digest)
         if kept is not None and time.monotonic() < kept[0]:
             return kept[1]
-        key: ApiKey | None = ApiKey.objects.select_related("application").filter(digest=digest).first()
+        keys = plan_rules().with_plans(ApiKey.objects.select_related("application"))
+        key: ApiKey | None = keys.filter(digest=digest).first()
         if key is not None and settings.API_KEY_CACHE_S > 0:
             if len(self._kept) >= self.KEPT_MAX:
                 self._kept.clear()
@@ -125,6 +128,9 @@ class CallerAuthentication(BaseAuthentication):
             raise Unauthenticated("The key is unknown, revoked or expired.")
         if not key.application.is_active:
             raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
+        bind_contextvars(application_id=str(key.application_id))
+        if key.kind == KeyKind.SECRET:
+            plan_rules().refuse_key(key)
         note_key_use(key)
         granted = {SDK_SCOPE} if key.kind == KeyKind.PUBLISHABLE else set(key.scopes) & set(SCOPES)
         return Caller(copy(key.application), frozenset(granted), key=key)
@@ -164,6 +170,7 @@ def operator_caller(operator: Operator, application_id: str) -> Caller:
         raise Forbidden("You are not a member of this application.")
     if not application.is_active:
         raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
+    bind_contextvars(application_id=str(application.pk))
     return Caller(application, scopes, operator=operator)
 
 
@@ -181,6 +188,8 @@ class HasScope(BasePermission):
     PUBLIC = "public"
     OPERATOR = "operator"
     """Any signed-in operator, without an application."""
+    PLATFORM = "platform"
+    """An operator of the platform (a superuser), acting in an application: no key and no role has this."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         method = request.method or ""
@@ -198,6 +207,10 @@ class HasScope(BasePermission):
             return True
         if caller.application is None:
             raise Forbidden("Name the application in the X-Application-Id header.", code="APPLICATION_NEEDED")
+        if needed == (self.PLATFORM,):
+            if caller.operator is None or not caller.operator.is_superuser:
+                raise Forbidden("This is for the platform's operators.")
+            return True
         if not caller.scopes.intersection(needed):
             raise Forbidden(f"This needs the scope {' or '.join(needed) or 'of another kind of key'}.")
         return True

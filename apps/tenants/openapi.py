@@ -43,6 +43,8 @@ class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
                 requirements.append({})
             elif scope == HasScope.OPERATOR:
                 requirements.append({OPERATOR: []})
+            elif scope == HasScope.PLATFORM:
+                requirements.append({OPERATOR: [], APPLICATION: []})
             elif scope == SDK_SCOPE:
                 requirements.append({PUBLISHABLE: []})
             else:

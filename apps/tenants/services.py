@@ -36,6 +36,7 @@ from apps.tenants.models import (
     Provider,
     Role,
 )
+from apps.tenants.plan_rules import plan_rules
 from apps.tenants.providers import Check, secret_rules, tell_breaker_closed
 from apps.tenants.scopes import SCOPES
 from automata_signal.celery import Task, send_tasks
@@ -123,13 +124,17 @@ def application_create(
     settings: Mapping[str, Any] | None = None,
     by: str = "",
 ) -> Application:
-    """Create an application; `owner`, if given, becomes its first owner. Raise `ValidationFailed`."""
+    """Create an application; `owner`, if given, becomes its first owner.
+
+    Raise `ValidationFailed`, and `Forbidden` for what the plan does not allow: settings, or one more application.
+    """
     application = Application(
         name=_name(name),
         time_zone=_time_zone(time_zone),
         default_language=_language(default_language),
         settings=_application_settings(settings or {}),
     )
+    plan_rules().refuse_settings(application, application.settings)
     _save(application, by)
     if owner is not None:
         membership_set(operator=owner, application=application, role=Role.OWNER, by=by)
@@ -147,7 +152,10 @@ def application_update(
     is_active: bool | None = None,
     by: str = "",
 ) -> Application:
-    """Change what is given. `settings` replaces all settings, so that what is left out is the default again."""
+    """Change what is given. `settings` replaces all settings, so that what is left out is the default again.
+
+    Raise `ValidationFailed`, and `Forbidden` for a setting that the plan does not allow.
+    """
     row = Application.objects.select_for_update().get(pk=application.pk)
     if name is not None:
         row.name = _name(name)
@@ -157,6 +165,7 @@ def application_update(
         row.default_language = _language(default_language)
     if settings is not None:
         row.settings = _application_settings(settings)
+        plan_rules().refuse_settings(row, row.settings)
     if is_active is not None:
         row.is_active = is_active
     _save(row, by)
@@ -547,7 +556,11 @@ def check_password_rules(password: str, operator: Operator, field: str = "passwo
 
 @transaction.atomic
 def membership_set(*, operator: Operator, application: Application, role: str, by: str = "") -> Membership:
-    """Give an operator a role in an application, in place of the one they had."""
+    """Give an operator a role in an application, in place of the one they had.
+
+    Raise `ValidationFailed`, `Conflict` for the last owner, and `Forbidden` for an owner of as many applications as
+    their plans allow.
+    """
     if role not in Role.values:
         raise ValidationFailed.of("role", f"must be one of {', '.join(Role.values)}")
     _lock_members(application)
@@ -558,6 +571,8 @@ def membership_set(*, operator: Operator, application: Application, role: str, b
         return membership
     elif membership.role == Role.OWNER:
         _refuse_last_owner(membership)
+    if role == Role.OWNER:
+        plan_rules().refuse_owner(operator, application)
     membership.role = role
     _save(membership, by)
     return membership

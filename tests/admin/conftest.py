@@ -10,8 +10,15 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from djmoney.money import Money
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
+from apps.analytics.models import Export, ReportRun
+from apps.analytics.reports.services import schedule_create as report_create
+from apps.billing.models import BillingAlert, MessageQuota, Plan
+from apps.billing.services.ledger import credit_top_up
+from apps.billing.services.quota import billing_of
+from apps.billing.services.settings import alert_settings_set
 from apps.campaigns.models import CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
@@ -25,7 +32,7 @@ from apps.subscriptions.status import Setter
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
-from tests.factories import make_messages
+from tests.factories import make_checked_import, make_messages
 
 PASSWORD = "correct horse battery staple"
 
@@ -161,7 +168,44 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     world.add(Dispatch.objects.get(pk=message.dispatch_id))
     world.add(DispatchBatch.objects.get(dispatch_id=message.dispatch_id))
     world.add(MessageRequeue.objects.create(application=application, error_reason=f"{mark}_reason", until=now))
+
+    report = world.add(report_create(application=application, kind="daily", roles=["owner"], by=mark))
+    world.add(
+        ReportRun.objects.create(
+            application=application, schedule=report, period_start=now, period_end=now, error=f"{mark} error"
+        )
+    )
+    world.add(
+        Export.objects.create(
+            application=application, kind="users", filters={"until": now.isoformat()}, requested_by=f"{mark} somebody"
+        )
+    )
+    _add_billing(world, mark)
+    world.add(make_checked_import(application, file_name=f"{mark} people.csv", external_id=f"{mark}-imported"))
     return world
+
+
+def _add_billing(world: World, mark: str) -> None:
+    application = world.application
+    profile = world.add(billing_of(application))
+    secret = alert_settings_set(application=application, webhook_url="https://hooks.example/").new_secret
+    world.secrets.append(secret)
+    world.add(MessageQuota.objects.get(application=application, channel_type="push"))
+    amount = Money(1_000, profile.currency)
+    posted = world.add(credit_top_up(application=application, amount=amount, reason=f"{mark} payment", by="tests"))
+    entry = world.add(posted.entries.first())
+    world.add(entry.account)
+    facts = {"limit": 10, "used": 8, "resets_at": timezone.now().isoformat()}
+    world.add(
+        BillingAlert.objects.create(
+            application=application,
+            kind="daily_quota",
+            channel_type="push",
+            threshold=80,
+            facts=facts,
+            last_error=f"{mark} error",
+        )
+    )
 
 
 @pytest.fixture
@@ -207,6 +251,8 @@ def platform_rows(db) -> dict[str, object]:
     interval = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
     return {
         "tenants.Operator": operator,
+        "billing.Plan": Plan.objects.get(code="basic"),
+        "billing.PlanChannel": Plan.objects.get(code="basic").channels.first(),
         "token_blacklist.OutstandingToken": token,
         "token_blacklist.BlacklistedToken": BlacklistedToken.objects.create(token=token),
         "django_celery_beat.IntervalSchedule": interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import reverse
 
-OURS = ("tenants", "subscriptions", "messaging", "campaigns")
+OURS = ("tenants", "subscriptions", "billing", "messaging", "campaigns")
 
 
 def address(label: str, page: str, *args) -> str:

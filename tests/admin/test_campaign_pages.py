@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.billing.models import MessageQuota
+from apps.billing.services.quota import billing_of
 from apps.campaigns.models import MessageCampaign, Segment
 from apps.campaigns.services import campaign_create
 from apps.messaging.models import Message, MessageTemplate
@@ -22,6 +25,7 @@ def form(world, **changes) -> dict[str, str]:
         "name": "Summer",
         "channel_type": "push",
         "priority": "low",
+        "when_over_quota": "refuse",
         "title": "Hello",
         "body": "It is summer",
         "data": "{}",
@@ -91,6 +95,16 @@ def test_launch_asks_first_with_the_number_of_recipients(draft, member):
     assert reread(draft).status == "draft"
     assert marketer.post(button(draft, "launch")).status_code == 302
     assert reread(draft).status == "running"
+
+
+def test_a_launch_that_does_not_fit_the_quota_says_how_many_would(draft, member):
+    billing_of(draft.application)
+    MessageQuota.objects.filter(application=draft.application, channel_type="push").update(
+        daily_quota=F("daily_used") + 2
+    )
+    answer = member(Role.MARKETER).post(button(draft, "launch"), follow=True)
+    assert "2 would fit" in text_of(answer)
+    assert reread(draft).status == "draft"
 
 
 def test_the_buttons_take_a_campaign_through_its_life(draft, member):

@@ -21,6 +21,7 @@ READ = {
     "subscriptions.AppUser": "users:read",
     "subscriptions.Subscription": "subscriptions:read",
     "subscriptions.SubscriptionEvent": "subscriptions:read",
+    "subscriptions.Import": "imports:write",
     "messaging.MessageTemplate": "templates:read",
     "messaging.MessageTemplateVersion": "templates:read",
     "messaging.Message": "messages:read",
@@ -31,6 +32,15 @@ READ = {
     "campaigns.Segment": "segments:read",
     "campaigns.MessageCampaign": "campaigns:read",
     "campaigns.CampaignFailure": "campaigns:read",
+    "analytics.ReportSchedule": "analytics:read",
+    "analytics.ReportRun": "analytics:read",
+    "analytics.Export": "exports:write",
+    "billing.BillingProfile": "billing:read",
+    "billing.MessageQuota": "billing:read",
+    "billing.LedgerTransaction": "billing:read",
+    "billing.LedgerAccount": "billing:read",
+    "billing.LedgerEntry": "billing:read",
+    "billing.BillingAlert": "billing:read",
 }
 SCOPED = list(READ)
 
@@ -187,6 +197,7 @@ def test_an_add_form_cannot_write_into_another_application(world, other, member)
         "name": "Borrowed",
         "channel_type": "push",
         "priority": "low",
+        "when_over_quota": "refuse",
         "targeting_criteria": "{}",
         "template": str(other["messaging.MessageTemplate"].pk),
     }
@@ -197,6 +208,7 @@ def test_an_add_form_cannot_write_into_another_application(world, other, member)
 
 
 WRITE = {
+    "subscriptions.Import": "imports:write",
     "tenants.ApiKey": "settings:write",
     "tenants.ChannelCredential": "settings:write",
     "tenants.Membership": "settings:write",
@@ -204,6 +216,7 @@ WRITE = {
     "messaging.MessageTemplate": "templates:write",
     "campaigns.Segment": "segments:write",
     "campaigns.MessageCampaign": "campaigns:write",
+    "analytics.ReportSchedule": "exports:write",
 }
 BUTTONS = {
     ("tenants.ApiKey", "revoke"): "settings:write",
@@ -211,10 +224,24 @@ BUTTONS = {
     ("subscriptions.AppUser", "erase"): "users:write",
     ("subscriptions.Subscription", "end"): "subscriptions:write",
     ("messaging.Message", "cancel"): "messages:send",
+    ("subscriptions.Import", "apply"): "imports:write",
+    ("subscriptions.Import", "rejects"): "imports:write",
+    ("subscriptions.Import", "cancel"): "imports:write",
     ("messaging.Message", "requeue"): "messages:send",
     ("campaigns.MessageCampaign", "requeue_failed"): "messages:send",
     ("campaigns.MessageCampaign", "launch"): "campaigns:launch",
     ("campaigns.MessageCampaign", "test"): "campaigns:write",
+    ("analytics.ReportSchedule", "send_to_me"): "exports:write",
+    ("analytics.Export", "cancel"): "exports:write",
+    ("billing.BillingProfile", "webhook"): "billing:write",
+    ("billing.BillingProfile", "top_up"): "platform",
+    ("billing.BillingProfile", "adjust"): "platform",
+    ("billing.BillingProfile", "refund"): "platform",
+    ("billing.BillingProfile", "change_plan"): "platform",
+    ("billing.BillingProfile", "change_credit_limit"): "platform",
+    ("billing.MessageQuota", "set_terms"): "platform",
+    ("billing.MessageQuota", "reset_terms"): "platform",
+    ("billing.BillingAlert", "deliver_again"): "billing:write",
 }
 
 

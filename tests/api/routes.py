@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
-from tests.api.world import PASSWORD, World
+from tests.api.world import PASSWORD, StrictClient, World
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-PUBLIC, OPERATOR, SDK = "public", "operator", "sdk"
+PUBLIC, OPERATOR, SDK, PLATFORM = "public", "operator", "sdk", "platform"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,13 @@ def _recipients(world: World) -> dict[str, Any]:
     return {"external_ids": [world.external_id]}
 
 
+NOBODYS = {"month": "2026-11", "channel_type": "push"}
+"""Parameters of addresses that name nothing of anybody's: every application has them."""
 _CAMPAIGN = {"name": "c", "title": "t", "targeting_criteria": {}}
 _CRITERIA = {"field": "country", "op": "eq", "value": "KR"}
+_MONEY = {"amount": "1500", "reason": "a payment"}
 _REFRESH = {"refresh": "x"}
+_SDK_REPORT = {"platform": "ios", "sdk_version": "1.0.0", "initialisation_ms": [120]}
 _RESET = {"uid": "x", "token": "x", "password": PASSWORD}
 _STATE = (200, 409)
 """For steps of a campaign that its draft cannot take: the 409 says that the campaign was found."""
@@ -83,6 +88,14 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("PUT", "subscriptions/{subscription_id}/tags"): _(
         "subscriptions:write", SDK, body=lambda w: {"tags": {"plan": "pro"}}
     ),
+    ("GET", "imports"): _("imports:write"),
+    ("POST", "imports"): _(
+        "imports:write", body=lambda w: {"kind": "users", "content": "external_id\nsomebody\n"}, answers=202
+    ),
+    ("GET", "imports/{import_id}"): _("imports:write"),
+    ("POST", "imports/{import_id}/apply"): _("imports:write", answers=202),
+    ("POST", "imports/{import_id}/cancel"): _("imports:write"),
+    ("GET", "imports/{import_id}/rejects"): _("imports:write", answers=409),
     ("GET", "users"): _("users:read"),
     ("POST", "users"): _("users:write", body=lambda w: {"external_id": "new", "properties": {"a": 1}}, answers=201),
     ("GET", "users/by-external-id?external_id={external_id}"): _("users:read"),
@@ -120,6 +133,9 @@ ENTRIES: dict[tuple[str, str], Entry] = {
         *("receipts:write", SDK),
         body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "received"}]},
     ),
+    ("POST", "sdk/figures"): _(
+        *("receipts:write", SDK), body=lambda w: {"reports": [_SDK_REPORT | {"hour": timezone.now().isoformat()}]}
+    ),
     ("GET", "segments"): _("segments:read"),
     ("POST", "segments"): _("segments:write", body=lambda w: {"name": "s", "criteria": _CRITERIA}, answers=201),
     ("GET", "segments/{segment_id}"): _("segments:read"),
@@ -141,6 +157,46 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "campaigns/{campaign_id}/test"): _("campaigns:write", body=_recipients, answers=202),
     ("POST", "campaigns/{campaign_id}/requeue-failed"): _("messages:send", answers=409),
     ("GET", "campaigns/{campaign_id}/stats"): _("campaigns:read"),
+    ("GET", "billing/plan"): _("billing:read"),
+    ("PUT", "billing/plan"): _(PLATFORM, body=lambda w: {"plan": "premium"}),
+    ("GET", "billing/quotas"): _("billing:read"),
+    ("PUT", "billing/quotas/{channel_type}"): _(
+        PLATFORM, body=lambda w: {"daily_quota": 10, "monthly_quota": None, "unit_price": "0.5"}
+    ),
+    ("DELETE", "billing/quotas/{channel_type}"): _(PLATFORM),
+    ("GET", "billing/ledger"): _("billing:read"),
+    ("POST", "billing/top-ups"): _(PLATFORM, body=lambda w: _MONEY, answers=201),
+    ("POST", "billing/adjustments"): _(PLATFORM, body=lambda w: _MONEY, answers=201),
+    ("POST", "billing/refunds"): _(PLATFORM, body=lambda w: _MONEY, answers=201),
+    ("GET", "billing/statements/{month}"): _("billing:read"),
+    ("GET", "billing/alerts"): _("billing:read"),
+    ("GET", "billing/alert-settings"): _("billing:read"),
+    ("PATCH", "billing/alert-settings"): _("billing:write", body=lambda w: {"low_credit_at": "1000"}),
+    ("GET", "statistics/overview"): _("analytics:read"),
+    ("GET", "statistics/series"): _("analytics:read"),
+    ("GET", "statistics/breakdown"): _("analytics:read"),
+    ("GET", "statistics/distribution"): _("analytics:read"),
+    ("GET", "statistics/campaigns"): _("analytics:read"),
+    ("GET", "statistics/templates"): _("analytics:read"),
+    ("GET", "statistics/subscriptions"): _("analytics:read"),
+    ("GET", "statistics/active-users"): _("analytics:read"),
+    ("GET", "statistics/costs"): _("billing:read"),
+    ("GET", "statistics/sdk"): _("analytics:read"),
+    ("GET", "reports"): _("analytics:read"),
+    ("POST", "reports"): _("exports:write", body=lambda w: {"kind": "daily", "roles": ["owner"]}, answers=201),
+    ("GET", "reports/{report_id}"): _("analytics:read"),
+    ("PATCH", "reports/{report_id}"): _("exports:write", body=lambda w: {"hour": 7}),
+    ("DELETE", "reports/{report_id}"): _("exports:write", answers=204),
+    ("GET", "reports/{report_id}/runs"): _("analytics:read"),
+    ("GET", "reports/{report_id}/preview"): _("exports:write"),
+    ("GET", "exports"): _("exports:write"),
+    ("POST", "exports"): _("exports:write", body=lambda w: {"kind": "users"}, answers=202),
+    ("GET", "exports/{export_id}"): _("exports:write"),
+    ("POST", "exports/{export_id}/cancel"): _("exports:write"),
+    ("GET", "exports/{export_id}/download?token=x"): _("exports:write", answers=404),
+    ("POST", "reports/{report_id}/send"): _(
+        "exports:write", body=lambda w: {"member": w.email}, answers=(202, 429, 503)
+    ),
 }
 
 
@@ -153,12 +209,19 @@ def _tomorrow() -> str:
 
 
 def address(route: str, ids: dict[str, str]) -> str:
-    return f"/api/v1/{route.format(**ids)}"
+    return f"/api/v1/{route.format(**ids, **NOBODYS)}"
+
+
+def caller_of(world: World, entry: Entry) -> StrictClient:
+    """Who a route is for."""
+    if PLATFORM in entry.scopes:
+        return world.root
+    return world.owner if OPERATOR in entry.scopes else world.server
 
 
 def is_about_one(route: str) -> bool:
     """Whether the address names a thing that belongs to somebody."""
-    return "{" in route
+    return bool(set(re.findall(r"{(\w+)}", route)) - NOBODYS.keys())
 
 
 # --- The URLconf -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.description import description
-from tests.api.routes import ENTRIES, OPERATOR, SDK, described
+from tests.api.routes import ENTRIES, NOBODYS, OPERATOR, PLATFORM, SDK, described
 from tests.api.test_bad_input import undone
 
 CHECKS = [
@@ -86,13 +86,14 @@ def run(world, operation, caller, *, examples: int) -> None:
     def one(data):
         kind = data.draw(st.sampled_from(list(cases) if _can_be_unfit(operation) else ["good", "fitting"]))
         case = data.draw(cases[kind])
-        case.path_parameters = {name: world.ids[name] for name in case.path_parameters or {}}
+        case.path_parameters = {name: (world.ids | NOBODYS)[name] for name in case.path_parameters or {}}
         if "external_id" in (case.query or {}) and "by-external-id" in operation.path and kind == "good":
             case.query = {"external_id": world.external_id}
         elif kind == "good":
             case.query = {}
         if kind == "good" and "requestBody" in operation.definition.raw:
             case.body = entry.body(world)
+            case.media_type = "application/json"
         headers = {name: value for name, value in (case.headers or {}).items() if name != "X-Subscription-Handle"}
         case.headers = {**headers, **caller._headers}
         with undone():
@@ -112,7 +113,7 @@ def _can_be_unfit(operation) -> bool:
     return bool(parameters) or "requestBody" in operation.definition.raw
 
 
-@pytest.mark.parametrize("operation", _params(only=lambda entry: OPERATOR not in entry.scopes))
+@pytest.mark.parametrize("operation", _params(only=lambda entry: not {OPERATOR, PLATFORM} & set(entry.scopes)))
 def test_an_app_server_gets_what_is_described(world, operation):
     run(world, operation, world.server, examples=15)
 
@@ -127,3 +128,8 @@ def test_a_device_gets_what_is_described(world, operation):
 )
 def test_an_operator_gets_what_is_described(world, operation):
     run(world, operation, world.owner, examples=10)
+
+
+@pytest.mark.parametrize("operation", _params(only=lambda entry: PLATFORM in entry.scopes))
+def test_the_platforms_operator_gets_what_is_described(world, operation):
+    run(world, operation, world.root, examples=10)

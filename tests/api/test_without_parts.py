@@ -17,7 +17,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 
 from apps.tenants.models import Operator
 from tests import fleet
-from tests.api.routes import ENTRIES, OPERATOR, PUBLIC, address
+from tests.api.routes import ENTRIES, PUBLIC, address, caller_of
 from tests.api.world import PASSWORD, World, make_world
 from tests.fleet import ROOT, wait_until
 
@@ -71,7 +71,7 @@ HASHER = PBKDF2PasswordHasher()
 
 def call(client: httpx.Client, world: World, method: str, route: str, **headers: str) -> httpx.Response:
     entry = ENTRIES[method, route]
-    caller = world.owner if OPERATOR in entry.scopes else world.server
+    caller = caller_of(world, entry)
     body = {} if method in ("GET", "DELETE") else {"json": entry.body(world)}
     return client.request(method, address(route, world.ids), headers={**caller._headers, **headers}, **body)
 

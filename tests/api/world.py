@@ -12,6 +12,9 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from apps.analytics.models.exports import Export
+from apps.analytics.reports.services import schedule_create
+from apps.billing.services.quota import billing_of
 from apps.campaigns.services import campaign_create, segment_create
 from apps.messaging.models import MessageRequeue
 from apps.messaging.services import template_create
@@ -20,7 +23,7 @@ from apps.tenants.models import Application, ChannelCredential, KeyKind, Operato
 from apps.tenants.services import key_create, membership_set, operator_create
 from automata_signal.ids import new_id
 from tests.conftest import ApiClient
-from tests.factories import make_messages, make_subscription, make_user
+from tests.factories import make_checked_import, make_messages, make_subscription, make_user
 
 PASSWORD = "correct horse battery staple"
 
@@ -53,6 +56,8 @@ class World:
     sdk: StrictClient
     """The publishable key with the subscription's own handle."""
     owner: StrictClient
+    root: StrictClient
+    """An operator of the platform, acting in the application."""
     email: str
     revoked: StrictClient
     expired: StrictClient
@@ -97,9 +102,16 @@ def make_world(name: str) -> World:
     requeue = MessageRequeue.objects.create(
         application=application, error_reason=f"{name} reason", until=timezone.now(), finished_at=timezone.now()
     )
+    imported = make_checked_import(application, file_name=f"{name} people.csv", external_id=f"{name}-imported")
     email = f"{name}-owner@example.com"
     operator = make_operator(email)
     membership_set(operator=operator, application=application, role=Role.OWNER)
+    billing_of(application)
+    root = make_operator(f"{name}-root@example.com", is_superuser=True)
+    report = schedule_create(application=application, kind="weekly", roles=["owner"], by=name)
+    export = Export.objects.create(
+        application=application, kind="users", filters={"until": "2026-01-01T00:00:00+00:00"}, requested_by=name
+    )
     handle = handle_for(subscription.pk, subscription.handle_version)
     return World(
         name=name,
@@ -115,18 +127,22 @@ def make_world(name: str) -> World:
             "campaign_id": str(campaign.pk),
             "message_id": str(message.pk),
             "requeue_id": str(requeue.pk),
+            "report_id": str(report.pk),
+            "export_id": str(export.pk),
+            "import_id": str(imported.pk),
         },
         server=StrictClient(key(KeyKind.SECRET).plaintext),
         sdk=StrictClient(key(KeyKind.PUBLISHABLE).plaintext, **{HANDLE_HEADER: handle}),
         owner=sign_in(email, application),
+        root=sign_in(root.email, application),
         email=email,
         revoked=StrictClient(revoked.plaintext),
         expired=StrictClient(expired.plaintext),
     )
 
 
-def make_operator(email: str) -> Operator:
-    return operator_create(email=email, password=PASSWORD, name=email.partition("@")[0])
+def make_operator(email: str, **fields) -> Operator:
+    return operator_create(email=email, password=PASSWORD, name=email.partition("@")[0], **fields)
 
 
 def sign_in(email: str, application: Application | None = None) -> StrictClient:
@@ -139,7 +155,8 @@ def sign_in(email: str, application: Application | None = None) -> StrictClient:
 def missing_ids() -> dict[str, str]:
     """Ids that look like real ones, of nothing."""
     names = ("key_id", "credential_id", "user_id", "subscription_id", "template_id", "segment_id", "campaign_id")
-    return {name: str(new_id()) for name in (*names, "message_id", "requeue_id")} | {"external_id": "nobody"}
+    names = (*names, "message_id", "requeue_id", "import_id", "report_id", "export_id")
+    return {name: str(new_id()) for name in names} | {"external_id": "nobody"}
 
 
 # --- What the database holds -----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from tests.docs.markdown import ROOT, codes, table, tables, text
 GUIDE = text("api.md")
 GIVEN = {
     *("API", "JSON", "APPLICATION_ID", "SECRET_KEY", "PUBLISHABLE_KEY", "OPERATOR_EMAIL", "OPERATOR_PASSWORD"),
-    *("IDENTITY_PUBLIC_KEY", "APNS_PRIVATE_KEY", "SEND_AT", "LAUNCH_AT"),
+    *("IDENTITY_PUBLIC_KEY", "APNS_PRIVATE_KEY", "SEND_AT", "LAUNCH_AT", "NOW"),
 }
 """What the guide sets by other commands than curl, and `variables` gives."""
 OPERATOR_EMAIL, OPERATOR_PASSWORD = "olga@example.com", "correct horse battery staple"
@@ -67,6 +67,7 @@ def variables(application, live_server, apns, fcm, apns_key, tmp_path, monkeypat
         "APNS_PRIVATE_KEY": as_json_text(apns_key.p8.encode()),
         "SEND_AT": (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds"),
         "LAUNCH_AT": (datetime.now() + timedelta(days=2)).isoformat(timespec="seconds"),
+        "NOW": datetime.now(UTC).isoformat(timespec="seconds"),
         "OPERATOR_EMAIL": OPERATOR_EMAIL,
         "OPERATOR_PASSWORD": OPERATOR_PASSWORD,
     }
@@ -148,6 +149,7 @@ def routes() -> dict[tuple[str, str], set[str]]:
     for included in (p for p in get_resolver().url_patterns if str(p.pattern) == "api/v1/"):
         for pattern in included.url_patterns:
             path = re.sub(r"<uuid:\w+>", "{id}", str(pattern.pattern))
+            path = re.sub(r"<\w+:(\w+)>", r"{\1}", path)
             for method, scopes in pattern.callback.cls.scopes.items():
                 found[path, method] = {scopes} if isinstance(scopes, str) else set(scopes)
     return found

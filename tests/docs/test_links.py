@@ -11,7 +11,7 @@ from tests.docs.markdown import DOCS, ROOT, without_code
 
 DOCUMENTS = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_FOLDERS = "apps|automata_signal|bench|docs|requirements|templates|tests|tools"
+_FOLDERS = "apps|automata_signal|bench|deploy|docs|requirements|templates|tests|tools"
 _FILE = re.compile(rf"(?<![\w/.$-])((?:{_FOLDERS})/[\w./-]*\.\w+)", re.ASCII)
 NOT_YET = {
     "apps/messaging/adapters/email.py",

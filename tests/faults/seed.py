@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from decimal import Decimal
 from typing import Any
 
 import django
@@ -16,7 +17,9 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "automata_signal.settings")
 django.setup()
 
-from apps.subscriptions.models import Subscription  # noqa: E402  (after django.setup)
+from apps.billing.models import BillingProfile, MessageQuota  # noqa: E402  (after django.setup)
+from apps.billing.services.quota import billing_of  # noqa: E402
+from apps.subscriptions.models import Subscription  # noqa: E402
 from apps.tenants.models import Application, KeyKind  # noqa: E402
 from apps.tenants.services import credential_create, key_create  # noqa: E402
 from tests.factories import make_subscriptions  # noqa: E402
@@ -27,6 +30,9 @@ CHUNK = 5_000
 
 def seed(order: dict[str, Any]) -> dict[str, Any]:
     application = Application.objects.create(name="Shop", time_zone="Asia/Seoul")
+    billing_of(application)  # everything has a price and a quota, so that what is wrong with them shows
+    BillingProfile.objects.update(credit_limit=10**9)
+    MessageQuota.objects.update(daily_quota=10**9, monthly_quota=10**9, unit_price=Decimal("0.25"))
     key = key_create(application=application, name="server", kind=KeyKind.SECRET).plaintext
     for provider, secret in order["secrets"].items():
         credential_create(application=application, provider=provider, name="key", secret=secret)

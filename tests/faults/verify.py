@@ -97,6 +97,7 @@ def verify(
     twice = _providers_have_them(messages, taken, duplicates_max)
     _counters_equal_rows(stack, campaign_id, messages.values())
     _events_are_legal(stack, messages)
+    _ledger_equals_messages(stack)
     results = [m["result_at"] for m in messages.values() if m["result_at"]]
     statuses = Counter(m["status"] for m in messages.values())
     return Figures(len(messages), dict(statuses), twice, max(results, default=None))
@@ -177,6 +178,44 @@ def _counters_equal_rows(stack: Stack, campaign_id: str, messages: Iterable[dict
         raise Failed(f"the campaign counts {counted} (total, successful, failed), its rows are {found}")
     if campaign["status"] != "completed":
         raise Failed(f"the campaign is {campaign['status']}")
+
+
+def _ledger_equals_messages(stack: Stack) -> None:
+    """All that the application ever sent is counted once, nothing is reserved any more, and the ledger adds up."""
+    [message] = stack.rows(
+        """
+        SELECT count(sent_at) AS sent, count(*) FILTER (WHERE status IN ('pending', 'errored')) AS opened,
+               count(*) FILTER (WHERE error_reason = 'unknown_outcome') AS used_up
+        FROM messaging_message WHERE application_id = %s AND channel_type = 'push'
+        """,
+        stack.application,
+    )
+    [quota] = stack.rows(
+        """
+        SELECT q.sent_total, q.reserved, q.posted_total, q.monthly_used, q.unit_price,
+               (SELECT coalesce(sum(quantity), 0) FROM billing_ledgertransaction t
+                WHERE t.application_id = q.application_id AND t.kind = 'usage') AS in_ledger,
+               (SELECT coalesce(sum(balance), 0) FROM billing_ledgeraccount a
+                WHERE a.application_id = q.application_id) AS all_balances,
+               (SELECT coalesce(sum(balance), 0) FROM billing_ledgeraccount a
+                WHERE a.application_id = q.application_id AND a.kind IN ('usage', 'revenue')) AS spent,
+               (SELECT count(*) FROM (
+                    SELECT FROM billing_ledgertransaction t JOIN billing_ledgerentry e ON e.transaction_id = t.id
+                    WHERE t.application_id = q.application_id GROUP BY t.id HAVING sum(e.amount) <> 0
+                ) unbalanced) AS unbalanced
+        FROM billing_messagequota q WHERE q.application_id = %s AND q.channel_type = 'push'
+        """,
+        stack.application,
+    )
+    counted = (quota["sent_total"], quota["reserved"])
+    if counted != (message["sent"], message["opened"]):
+        raise Failed(f"the quota counts {counted} (sent, reserved), the messages are {message}")
+    if quota["monthly_used"] > message["sent"] + message["opened"] + message["used_up"]:
+        raise Failed(f"{quota['monthly_used']} messages are used up, and the messages are {message}")
+    if quota["in_ledger"] != quota["posted_total"] or quota["posted_total"] > quota["sent_total"]:
+        raise Failed(f"the ledger does not have what was posted: {quota}")
+    if quota["spent"] != quota["posted_total"] * quota["unit_price"] or quota["all_balances"] or quota["unbalanced"]:
+        raise Failed(f"the ledger does not add up: {quota}")
 
 
 def _events_are_legal(stack: Stack, messages: dict[str, dict[str, Any]]) -> None:

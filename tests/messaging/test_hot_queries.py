@@ -40,6 +40,8 @@ HOT = {
     "record: subscriptions that end": r"^WITH ends AS",
     "record: a campaign's counters": r"^UPDATE campaigns_messagecampaign SET",
     "record: a campaign's reasons": r"^INSERT INTO campaigns_campaignfailure",
+    "reserve: the quota and the credit": r"^WITH profile AS MATERIALIZED .* UPDATE billing_messagequota",
+    "record: the quota": r"^UPDATE billing_messagequota SET reserved",
     "give back: by what the range still holds": r"^UPDATE messaging_dispatchbatch b SET lease_id = NULL",
     "receipts: lock by keys": r"^SELECT m\.id::text, m\.subscription_id::text, s\.handle_version",
     "receipts: subscriptions' counters": r"^WITH counts AS",

@@ -95,7 +95,8 @@ def test_repair_makes_what_is_missing_and_moves_stray_rows_home(stray):
 def test_readiness_reports_it_and_does_not_fail(client, stray):
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json()["checks"] == {"postgresql": True, "redis": True, "partitions": False}
+    expected = {"postgresql": True, "migrations": True, "redis": True, "partitions": False}
+    assert answer.json()["checks"] == expected
 
 
 def test_readiness_of_a_sound_database(client):

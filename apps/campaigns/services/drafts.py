@@ -35,6 +35,7 @@ class CampaignFields(TypedDict, total=False):
     priority: str
     ttl_s: int | None
     messages_per_minute: int | None
+    when_over_quota: str
     targeting_criteria: Criteria
 
 
@@ -99,7 +100,7 @@ def _has_content(campaign: MessageCampaign) -> bool:
 
 
 def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
-    for name in ("title", "body", "data", "options", "variables", "channel_type", "priority"):
+    for name in ("title", "body", "data", "options", "variables", "channel_type", "priority", "when_over_quota"):
         if name in fields:
             setattr(campaign, name, fields[name])
     if not subscription_types_of(campaign.channel_type):

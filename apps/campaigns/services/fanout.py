@@ -6,6 +6,10 @@ behind it. Both or neither are there after a crash, so nobody is skipped and nob
 The checkpoint is moved by comparing it: the row is not locked while the slice is made, so a pause or a cancel goes
 through at once and the step in progress then changes nothing, and the counters of messages that are being sent at
 the same time need not wait. An advisory lock keeps a second fan-out of a campaign from doing the work for nothing.
+
+Messages are reserved before they are cut: at launch, where quota or credit limit the channel (`reserved_left`), or by
+the step itself. The audience may have grown since; what then does not fit is cut all the same, into batches that are
+over the quota, whose messages fail. So everybody in the audience is accounted for.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.messaging import charges
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.stopping import is_stopping
 from automata_signal.celery import Task, send_tasks
@@ -63,16 +68,43 @@ def _patient_step(campaign_id: UUID) -> Step:
     return fan_out_step(campaign_id)
 
 
+class _Short(Exception):
+    """The quota has room for fewer than were cut."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(fits)
+        self.fits = fits
+
+
 @transaction.atomic
 def fan_out_step(campaign_id: UUID, *, limit: int = STEP_RECIPIENTS) -> Step:
     """Cut the next slice of the audience, at most `limit` recipients, and move the checkpoint behind it."""
+    try:
+        return _cut(campaign_id, limit)
+    except _Short as short:  # nothing was cut: once more, as many as fit, and then those that do not
+        if short.fits:
+            return fan_out_step(campaign_id, limit=short.fits)
+        MessageCampaign.objects.filter(pk=campaign_id).update(is_over_quota=True)
+        return Step.MORE
+
+
+@transaction.atomic
+def _cut(campaign_id: UUID, limit: int) -> Step:
+    """Raises `_Short`, and has then changed nothing."""
     campaign = _next_to_cut(campaign_id)
     if campaign is None or campaign.dispatch is None or not _try_lock(campaign_id):
         return Step.STOPPED
     if campaign.fanout_after_id is None:
         limit = min(limit, FIRST_STEP_BATCHES * settings.BATCH_SIZE)
-    sliced = dispatch_slice(dispatch=campaign.dispatch, after_id=campaign.fanout_after_id, limit=limit)
+    reserved = campaign.reserved_left
+    sliced = dispatch_slice(
+        dispatch=campaign.dispatch,
+        after_id=campaign.fanout_after_id,
+        limit=min(limit, reserved) if reserved else limit,
+        is_over_quota=campaign.is_over_quota and not reserved,
+    )
     is_last = sliced.last_id is None
+    left = reserved - sliced.recipients if reserved else 0
     unmoved = MessageCampaign.objects.filter(pk=campaign_id, status=CampaignStatus.RUNNING, fanout_done_at=None)
     if campaign.fanout_after_id is None:
         unmoved = unmoved.filter(fanout_after_id__isnull=True)
@@ -82,11 +114,39 @@ def fan_out_step(campaign_id: UUID, *, limit: int = STEP_RECIPIENTS) -> Step:
         fanout_after_id=sliced.last_id or campaign.fanout_after_id,
         fanout_done_at=timezone.now() if is_last else None,
         total_recipients=F("total_recipients") + sliced.recipients,
+        reserved_left=0 if is_last else left,
     )
     if not moved:  # paused or canceled while the slice was made: it never was
         transaction.set_rollback(True)
         return Step.STOPPED
+    if not reserved and not campaign.is_over_quota:
+        _reserve(campaign, sliced.recipients)
+    if is_last and left:
+        give_back(campaign, left)
     return Step.DONE if is_last else Step.MORE
+
+
+def _reserve(campaign: MessageCampaign, recipients: int) -> None:
+    """Reserve what was cut; after the campaign's row, as everybody does. Raises `_Short`."""
+    fits = charges.reserve(
+        application_id=campaign.application_id,
+        channel_type=campaign.channel_type,
+        messages=recipients,
+        at_most=True,
+    )
+    if fits < recipients:
+        raise _Short(fits)
+
+
+def give_back(campaign: MessageCampaign, messages: int) -> None:
+    """Give back what was reserved at launch and will not be cut."""
+    assert campaign.dispatch is not None
+    charges.release(
+        application_id=campaign.application_id,
+        channel_type=campaign.channel_type,
+        messages=messages,
+        reserved_at=campaign.dispatch.created_at,
+    )
 
 
 def campaigns_continue_fanouts() -> int:

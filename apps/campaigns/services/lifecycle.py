@@ -10,13 +10,16 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from apps.billing.entitlements import require_feature
+from apps.billing.models import Feature
 from apps.campaigns.audience import compiled, freeze
-from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign
+from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota
 from apps.campaigns.moments import scheduled_moment
-from apps.campaigns.selectors import audience_types
+from apps.campaigns.selectors import audience_size, audience_types
 from apps.campaigns.services.drafts import campaign_content
-from apps.campaigns.services.fanout import queue_fan_out
+from apps.campaigns.services.fanout import give_back, queue_fan_out
 from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
+from apps.messaging import charges
 from apps.messaging.adapters.registry import adapter_for, subscription_types_of
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import (
@@ -47,6 +50,7 @@ def campaign_schedule(*, campaign: MessageCampaign, at: datetime, time_zone: str
     All but the audience must be ready now: who is in it, and whether anybody is, is found out at launch. Raises as
     `campaign_launch` does, and `ValidationFailed` for the time.
     """
+    require_feature(campaign.application, Feature.CAMPAIGNS)
     row = locked(campaign)
     refuse_wrong_state(row, "schedule")
     moment = scheduled_moment(at, time_zone=time_zone, default_time_zone=row.application.time_zone)
@@ -72,7 +76,8 @@ def campaign_launch(*, campaign: MessageCampaign, by: str = "") -> MessageCampai
     """Start sending: content and audience are fixed as they are now, and the fan-out is queued.
 
     Raises `ValidationFailed` for a content that cannot be sent, and `Conflict` with one of the codes CAMPAIGN_STATE,
-    APPLICATION_INACTIVE, TEMPLATE_INACTIVE, CREDENTIAL_MISSING, AUDIENCE_EMPTY.
+    APPLICATION_INACTIVE, TEMPLATE_INACTIVE, CREDENTIAL_MISSING, AUDIENCE_EMPTY; and, with the number that would fit,
+    `QuotaExceeded` or `CreditExhausted` for an audience that does not, unless it is to be sent to in part.
     """
     row = locked(campaign)
     refuse_wrong_state(row, "launch")
@@ -106,9 +111,12 @@ def campaign_resume(*, campaign: MessageCampaign, by: str = "") -> MessageCampai
 def campaign_cancel(*, campaign: MessageCampaign, by: str = "") -> MessageCampaign:
     """End it. What has not left is failed as canceled; those not yet cut into batches never become messages."""
     row = locked(campaign)
-    move(row, "cancel", by=by)
+    left, row.reserved_left = row.reserved_left, 0
+    move(row, "cancel", "reserved_left", by=by)
     for dispatch in _dispatches(row):
         dispatch_cancel(dispatch)
+    if left:
+        give_back(row, left)
     return row
 
 
@@ -219,6 +227,7 @@ def _dispatches(campaign: MessageCampaign) -> list[Dispatch]:
 
 def _launch(row: MessageCampaign, *, by: str) -> None:
     """Make the dispatch and start the fan-out. The row is locked, and can be launched from its state."""
+    require_feature(row.application, Feature.CAMPAIGNS)
     content, predicate = _check_ready(row)
     types = audience_types(application=row.application, predicate=predicate, channel_type=row.channel_type)
     if not types:
@@ -234,8 +243,29 @@ def _launch(row: MessageCampaign, *, by: str) -> None:
         ttl_s=ttl_of(row.application, row.ttl_s),
         messages_per_minute=row.messages_per_minute,
     )
-    move(row, "launch", "dispatch", by=by)
+    row.reserved_left = _reserve(row, predicate)
+    move(row, "launch", "dispatch", "reserved_left", by=by)
     transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
+
+
+def _reserve(row: MessageCampaign, predicate: Predicate) -> int:
+    """Reserve a message for each of the audience; how many. The fan-out takes from them, and gives back the rest.
+
+    Where nothing limits the channel nobody is counted, and the fan-out reserves what it cuts. The quota's row is held
+    from here to the end of the launch.
+    """
+    if not charges.is_limited(application_id=row.application_id, channel_type=row.channel_type):
+        return 0
+    size = audience_size(application=row.application, predicate=predicate, channel_type=row.channel_type)
+    is_partial = row.when_over_quota == OverQuota.PARTIAL
+    if is_partial and (
+        some := charges.reserve(
+            application_id=row.application_id, channel_type=row.channel_type, messages=size, at_most=True
+        )
+    ):
+        return some
+    # All or nothing; and where not even one fits there is nothing to send in part.
+    return charges.reserve(application_id=row.application_id, channel_type=row.channel_type, messages=size)
 
 
 def _check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:

@@ -169,6 +169,8 @@ class _Encoded(NamedTuple):
 class ApnsSender(PushSender):
     """Open connections to APNs with one credential."""
 
+    provider = "apns"
+
     def __init__(self, credential: ApnsCredential, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
         self._credential = credential

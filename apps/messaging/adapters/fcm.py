@@ -116,6 +116,8 @@ class _Encoded(NamedTuple):
 class FcmSender(PushSender):
     """Open connections to FCM with one service account."""
 
+    provider = "fcm"
+
     def __init__(self, account: ServiceAccount, endpoint: Endpoint, target: str) -> None:
         super().__init__(endpoint)
         self._origin = endpoint.url

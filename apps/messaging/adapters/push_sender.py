@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from apps.messaging.adapters.base import ContentError, Delivery, Endpoint, Outcome, Result
 from apps.messaging.adapters.http2 import Answer, Failure, Http2Client, Request
+from automata_signal.metrics import provider_answered
 
 __all__ = ["Again", "NoAuthorization", "PushSender", "Tag"]
 
@@ -45,6 +47,9 @@ class PushSender(ABC):
     `send` at a time, from one thread.
     """
 
+    provider: ClassVar[str]
+    """The adapter's name."""
+
     def __init__(self, endpoint: Endpoint) -> None:
         self._client = Http2Client(
             ca_file=endpoint.ca_file,
@@ -54,10 +59,13 @@ class PushSender(ABC):
         )
         self._review_at = 0.0
         self._obstacle: NoAuthorization | None = None
+        self._timed: Tag | None = None
+        """One request at a time is measured: that costs the others nothing."""
+        self._timed_at = 0.0
 
     def send(self, deliveries: Iterable[Delivery | None]) -> Iterator[Result]:
         """See `Sender.send`."""
-        self._review_at = 0.0
+        self._review_at, self._timed = 0.0, None
         again: deque[Again] = deque()
         in_flight = 0
 
@@ -106,12 +114,19 @@ class PushSender(ABC):
             request = self._build(delivery, tag)
         except ContentError as error:
             return _in_place(Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {error.field}"))
-        return _in_place(request) if isinstance(request, Result) else request
+        if isinstance(request, Result):
+            return _in_place(request)
+        if self._timed is None:
+            self._timed, self._timed_at = tag, now
+        return request
 
     def _result(self, answer: Answer[Tag]) -> Result | Again:
         tag = answer.request.tag
         if isinstance(tag, Result):
             return tag
+        if tag is self._timed:
+            self._timed = None
+            provider_answered(self.provider, time.monotonic() - self._timed_at)
         delivery = tag.delivery if isinstance(tag, Again) else tag
         if answer.failure is not None:
             outcome = Outcome.TRANSIENT if answer.failure is Failure.NOT_SENT else Outcome.UNKNOWN

@@ -18,10 +18,13 @@ from apps.subscriptions.models import AppUser
 from apps.tenants.models import Application
 from apps.tenants.views import SignalView
 from automata_signal.api import StrictSerializer, at_most_bytes, validated
+from automata_signal.caches import PREVIEWS, cached
 from automata_signal.errors import NotFound, ValidationFailed
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
+LOGIC = "{%"
+"""Begins a loop or a condition of a template."""
 
 
 class TemplateInput(StrictSerializer):
@@ -152,7 +155,8 @@ class TemplatePreviewView(SignalView):
         if version is None:
             raise ValidationFailed.of("version", "the template has no such version")
         variables = _user_variables(self.application, wanted.get("external_id")) | wanted.get("variables", {})
-        return Response(_preview(version.title_template, version.body_template, version.data_template, variables))
+        texts = version.title_template, version.body_template, version.data_template
+        return Response(_preview(self.application, *texts, variables))
 
 
 class DraftPreviewView(SignalView):
@@ -169,7 +173,7 @@ class DraftPreviewView(SignalView):
     def post(self, request: Request) -> Response:
         draft = validated(DraftPreviewInput, request.data)
         texts = draft.get("title_template", ""), draft.get("body_template", ""), draft.get("data_template", {})
-        return Response(_preview(*texts, draft.get("variables", {})))
+        return Response(_preview(self.application, *texts, draft.get("variables", {})))
 
 
 def _user_variables(application: Application, external_id: str | None) -> dict[str, Any]:
@@ -188,7 +192,21 @@ def _user_variables(application: Application, external_id: str | None) -> dict[s
     )
 
 
-def _preview(title: str, body: str, data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+def _preview(
+    application: Application, title: str, body: str, data: dict[str, Any], variables: dict[str, Any]
+) -> dict[str, Any]:
+    """What the recipient would see. Loops may run for long, so their results are kept; the rest is made sooner than
+    Redis answers."""
+
+    def render() -> dict[str, Any]:
+        return _rendered(title, body, data, variables)
+
+    if LOGIC not in f"{title}{body}{data}":
+        return render()
+    return cached(PREVIEWS, application.pk, [title, body, data, variables], render)
+
+
+def _rendered(title: str, body: str, data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     check_template(title, body, data)
     source = ContentSource(title, body, data, is_personalised=True)
     try:

@@ -9,6 +9,8 @@ import django.utils.timezone
 import uuid_utils.compat
 from django.db import migrations, models
 
+from automata_signal.positions import DROP_FUNCTIONS, FUNCTIONS
+
 
 # `v1.10.2-beta` is {1,10,2}; trailing zeros do not count (1.10 = 1.10.0); what is no version is null.
 VERSION_KEY = r"""
@@ -41,6 +43,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(VERSION_KEY, "DROP FUNCTION version_key(text)"),
+        migrations.RunSQL(FUNCTIONS, DROP_FUNCTIONS),
         migrations.CreateModel(
             name='AppUser',
             fields=[
@@ -122,6 +125,7 @@ class Migration(migrations.Migration):
                 ('old_status', models.SmallIntegerField(null=True, verbose_name='old status')),
                 ('new_status', models.SmallIntegerField(null=True, verbose_name='new status')),
                 ('occurred_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='occurred')),
+                ('position', models.BigIntegerField(db_default=models.Func(function='event_position', output_field=models.BigIntegerField()), editable=False, verbose_name='position')),
                 ('application', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='tenants.application')),
                 ('subscription', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='events', to='subscriptions.subscription')),
                 ('user', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='subscriptions.appuser')),
@@ -170,6 +174,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='subscriptionevent',
             index=models.Index(condition=models.Q(('user__isnull', False)), fields=['user'], name='subscription_event_of_user'),
+        ),
+        migrations.AddIndex(
+            model_name='subscriptionevent',
+            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['position'], name='subscription_event_position'),
         ),
         migrations.RunSQL(VACUUM_SOONER, VACUUM_AS_USUAL),
     ]

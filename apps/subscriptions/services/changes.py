@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -52,6 +53,16 @@ class SubscriptionChange:
         self.now: datetime = timezone.now()
         self._changed: set[str] = set()
         self._events: list[SubscriptionEvent] = []
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The columns that are not as they were."""
+        return frozenset(self._changed)
+
+    @property
+    def events(self) -> Sequence[SubscriptionEvent]:
+        """What `save` would leave; for who writes many changes at once."""
+        return self._events
 
     def set(self, **columns: Any) -> None:
         for name, value in columns.items():

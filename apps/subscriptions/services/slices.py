@@ -51,9 +51,9 @@ WITH ends AS (
 )
 INSERT INTO subscriptions_subscriptionevent
   (id, application_id, subscription_id, user_id, event_type, channel, source, reason, old_status, new_status,
-   occurred_at)
+   occurred_at, position)
 SELECT event_id, %(application_id)s, id, user_id, 'unsubscribed', type, 'provider', left(reason, 200), old_status,
-       status, %(occurred_at)s
+       status, %(occurred_at)s, (SELECT event_position())
 FROM ended ORDER BY event_id
 """
 

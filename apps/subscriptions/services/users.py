@@ -186,7 +186,7 @@ def _export_subscription(subscription: Subscription) -> dict[str, Any]:
 def _export_events(user: AppUser, subscription_ids: list[UUID]) -> list[dict[str, Any]]:
     """By the index on (subscription, id); what other users did on a shared device is theirs."""
     events = SubscriptionEvent.objects.filter(subscription_id__in=subscription_ids, user_id=user.pk).order_by("id")
-    return [_columns(event, "application", "user") for event in events]
+    return [_columns(event, "application", "user", "position") for event in events]
 
 
 def _columns(row: AppUser | Subscription | SubscriptionEvent, *hidden: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from unfold import widgets
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import RowAction
 from apps.tenants.console.forms import JSONObjectField, RefusedForm, SafeAutocompleteSelect, add_refusal
+from apps.tenants.console.list_links import registered_links
 from apps.tenants.console.lists import BoundedPaginator, ScopedChangeList, as_uuid
 from apps.tenants.console.panels import Panel, registered_panels
 from apps.tenants.models import Application
@@ -80,6 +81,10 @@ class FastAdmin(_Admin):
             if ERROR_FLAG in request.GET:
                 raise BadRequest("These filters cannot be read.") from None
             raise
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        links = registered_links(request, self.model)
+        return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
         """The bulk action that was chosen; 400 for a row that cannot be one."""

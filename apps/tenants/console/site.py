@@ -11,8 +11,11 @@ from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponseBase
-from django.urls import URLPattern, URLResolver, reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
+
+from apps.tenants.console.access import grants_of
+from apps.tenants.console.pages import pages
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite as _Site
@@ -38,8 +41,10 @@ class ConsoleSite(_Site):
     """unfold's site, where an address that somebody made up is a 4xx."""
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        """Without the redirects to a row's own page elsewhere (`r/…`): no row has one."""
-        return [entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site"]
+        """With the pages that are about no model, and without the redirects to a row's own page elsewhere (`r/…`): no
+        row has one."""
+        own = [path(page.path, self.admin_view(page), name=page.name) for page in pages()]
+        return [*own, *(entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site")]
 
     def autocomplete_view(self, request: HttpRequest) -> Any:
         return OfferedAutocomplete.as_view(admin_site=self)(request)
@@ -59,6 +64,14 @@ class _Item(NamedTuple):
 
 
 _AREAS: list[tuple[Any, list[_Item]]] = [
+    (
+        _("Statistics"),
+        [
+            _Item("analytics.ReportSchedule", _("Scheduled reports"), "schedule_send"),
+            _Item("analytics.ReportRun", _("Reports sent"), "mark_email_read"),
+            _Item("analytics.Export", _("Exports"), "download"),
+        ],
+    ),
     (
         _("Campaigns"),
         [
@@ -80,6 +93,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("subscriptions.AppUser", _("Users"), "person"),
             _Item("subscriptions.Subscription", _("Subscriptions"), "devices"),
             _Item("subscriptions.SubscriptionEvent", _("Subscription events"), "history"),
+            _Item("subscriptions.Import", _("Imports"), "upload_file"),
         ],
     ),
     (
@@ -89,6 +103,17 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("tenants.ApiKey", _("API keys"), "key"),
             _Item("tenants.ChannelCredential", _("Channel credentials"), "vpn_key"),
             _Item("tenants.Membership", _("Members"), "groups"),
+        ],
+    ),
+    (
+        _("Billing"),
+        [
+            _Item("billing.BillingProfile", _("Billing"), "account_balance_wallet"),
+            _Item("billing.MessageQuota", _("Quotas"), "speed"),
+            _Item("billing.LedgerTransaction", _("Ledger"), "receipt_long"),
+            _Item("billing.LedgerAccount", _("Accounts"), "account_balance"),
+            _Item("billing.BillingAlert", _("Alerts"), "notification_important"),
+            _Item("billing.Plan", _("Plans"), "sell"),
         ],
     ),
     (
@@ -115,16 +140,29 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": title,
             "separator": False,
             "items": [
-                {
-                    "title": item.title,
-                    "icon": item.icon,
-                    "link": reverse(f"admin:{item.model.replace('.', '_').lower()}_changelist"),
-                }
-                for item in items
-                if item.model in registry and registry[item.model].has_view_permission(request)
+                *_page_entries(request, title),
+                *(
+                    {
+                        "title": item.title,
+                        "icon": item.icon,
+                        "link": reverse(f"admin:{item.model.replace('.', '_').lower()}_changelist"),
+                    }
+                    for item in items
+                    if item.model in registry and registry[item.model].has_view_permission(request)
+                ),
             ],
         }
         for title, items in _AREAS
+    ]
+
+
+def _page_entries(request: HttpRequest, area: Any) -> list[dict[str, Any]]:
+    """Those of the area's pages that are about no model."""
+    grants = grants_of(request)
+    return [
+        {"title": page.title, "icon": page.icon, "link": reverse(f"admin:{page.name}")}
+        for page in pages()
+        if page.area and page.area == area and grants.has(page.scope, None)
     ]
 
 
