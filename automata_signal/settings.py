@@ -492,6 +492,8 @@ SPECTACULAR_SETTINGS = {
         "ImportKindEnum": "apps.subscriptions.imports.models.ImportKind",
         "ImportModeEnum": "apps.subscriptions.imports.models.ImportMode",
         "ImportStateEnum": "apps.subscriptions.imports.models.ImportState",
+        "LedgerKindEnum": "apps.billing.models.TransactionKind",
+        "AlertKindEnum": "apps.billing.models.AlertKind",
         "OnConflictEnum": "apps.subscriptions.imports.models.OnConflict",
     },
 }

@@ -113,12 +113,12 @@ def rebuild_start(
         begun = Rebuild.objects.first()
         if begun is not None:
             if begun.asked != asked:
-                raise Conflict(f"Another rebuild was begun: {begun.asked}. Finish or discard it.", code="REBUILD_BEGUN")
+                raise Conflict(f"Another rebuild was begun: {begun.asked}. Finish or discard it.")
             return begun
         if restored:
             _lift_positions(states)
         elif any(is_ahead(state) for state in states):
-            raise Conflict("The database was restored from a dump: rebuild with --restored.", code="RESTORED")
+            raise Conflict("The database was restored from a dump: rebuild with --restored.")
         _make_tables()
         return Rebuild.objects.create(
             asked=asked,

@@ -12,10 +12,15 @@ from django.core.management import call_command
 from django.test import Client
 
 from tests.api.description import description, operations, resolved
-from tests.api.routes import ENTRIES, OPERATOR, PUBLIC, SDK, described
+from tests.api.routes import ENTRIES, OPERATOR, PLATFORM, PUBLIC, SDK, described
 
 ENTRY_OF = {(method, described(route)): entry for (method, route), entry in ENTRIES.items()}
-NAMES_OF_WAYS_IN = {PUBLIC: set(), OPERATOR: {"operatorToken"}, SDK: {"publishableKey"}}
+NAMES_OF_WAYS_IN = {
+    PUBLIC: set(),
+    OPERATOR: {"operatorToken"},
+    PLATFORM: {"operatorToken", "applicationId"},
+    SDK: {"publishableKey"},
+}
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ class ChannelCostOutput(serializers.Serializer[Any]):
     currency = serializers.CharField()
 
 
-class QuotaOutput(serializers.Serializer[Any]):
+class QuotaAndCostOutput(serializers.Serializer[Any]):
     channel_type = serializers.CharField()
     daily_quota = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
     daily_used = serializers.IntegerField()
@@ -204,7 +204,7 @@ class CostPointOutput(serializers.Serializer[Any]):
 class CostsOutput(AnswerOutput):
     channels = ChannelCostOutput(many=True)
     before = ChannelCostOutput(many=True, help_text="Of as long a period, just before.")
-    quotas = QuotaOutput(many=True, help_text="As they are now.")
+    quotas = QuotaAndCostOutput(many=True, help_text="As they are now.")
     interval = serializers.ChoiceField(INTERVALS)
     items = CostPointOutput(many=True)
 
