@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 MASK = "…"
+READ_MAX = 8_192
+"""Characters that are looked at. What is longer, as a made-up path, is cut: it would hold up everybody."""
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # PostgreSQL: "DETAIL:  Key (external_id)=(kim@example.com) already exists.", "CONTEXT:  COPY …, column token: …"
@@ -20,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [^-]+-----.*?(?:-----END [^-]+-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"(://)[^/\s@]*@"), rf"\1{MASK}@"),  # user and password of an address
     (re.compile(r"(https?://[^\s?#\"']+)\?[^\s\"']*"), rf"\1?{MASK}"),
-    (re.compile(r"[\w.%+'-]+@[\w-]+(?:\.[\w-]+)+"), MASK),  # e-mail
+    (re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,128}@[\w-]+(?:\.[\w-]+)+"), MASK),  # e-mail
     (re.compile(r"[\w-]{8,64}:[\w-]{60,}"), MASK),  # a registration token of FCM
     (re.compile(r"(?<![\w-])[0-9A-Fa-f]{64,}(?![\w-])"), MASK),  # a device token of APNs
     (re.compile(r"(?<![\w.-])(?:\+|%2B)\d[\d ().-]{6,18}\d(?![\w-])"), MASK),  # a telephone number, with its country
@@ -30,6 +32,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def masked(text: str) -> str:
     """`text` with keys, tokens, addresses and numbers of people, and the values PostgreSQL quotes, as `…`."""
+    if len(text) > READ_MAX:
+        text = f"{text[:READ_MAX]}{MASK}"
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text

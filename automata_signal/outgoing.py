@@ -32,6 +32,9 @@ PORTS_REFUSED = frozenset({22, 25, 465, 587, 6379, 5432, 3306, 11211})
 """Where a request could be taken for another protocol."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IPV6_GLOBAL = ipaddress.ip_network("2000::/3")
+_IETF = ipaddress.ip_network("192.0.0.0/24")
+"""Which `is_global` counts in part, by Python's version."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -97,7 +100,8 @@ def _parsed(url: str) -> tuple[str, int, bytes, bool]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         # What a browser would take for a name of its own; ours goes out as it was checked.
-        ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
+        ascii_host = str(ipaddress.IPv6Address(host)) if ":" in host else host.encode("idna").decode("ascii")
+        ascii_host.encode("ascii")
         target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}".encode("ascii")
     except (ValueError, UnicodeError):
         raise OutgoingRefused("this is not an address") from None
@@ -108,7 +112,13 @@ def _parsed(url: str) -> tuple[str, int, bytes, bool]:
     is_tls = parts.scheme == "https"
     if not is_tls and not (parts.scheme == "http" and settings.OUTGOING_ALLOW_PRIVATE):
         raise OutgoingRefused("the address must begin with https://")
-    if not ascii_host or parts.username is not None or parts.password is not None or parts.fragment:
+    if (
+        not ascii_host
+        or "%" in ascii_host
+        or parts.username is not None
+        or parts.password is not None
+        or parts.fragment
+    ):
         raise OutgoingRefused("the address must have a host, and neither a user, a password nor a fragment")
     port = port if port is not None else (443 if is_tls else 80)
     if port in PORTS_REFUSED or port == 0:
@@ -139,6 +149,10 @@ def is_public(address: Address) -> bool:
             return False
         if inner is not None:
             return is_public(inner)
+        if address not in _IPV6_GLOBAL:
+            return False
+    if address in _IETF:
+        return False
     # is_global is False for private, loopback, link-local (the metadata services), shared (RFC 6598), documentation,
     # and reserved addresses; multicast has ranges that it counts as global.
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -12,14 +12,24 @@ from __future__ import annotations
 
 from django.db import models
 
-FUNCTIONS = """
-CREATE FUNCTION event_position_offset() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint';
-CREATE FUNCTION event_position() RETURNS bigint LANGUAGE sql STABLE AS
+_FUNCTIONS = """
+CREATE OR REPLACE FUNCTION event_position_offset() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT {offset:d}::bigint';
+CREATE OR REPLACE FUNCTION event_position() RETURNS bigint LANGUAGE sql STABLE AS
   'SELECT pg_current_xact_id()::text::bigint + event_position_offset()';
-CREATE FUNCTION event_horizon() RETURNS bigint LANGUAGE sql STABLE AS
+CREATE OR REPLACE FUNCTION event_horizon() RETURNS bigint LANGUAGE sql STABLE AS
   'SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + event_position_offset()';
 """
-"""Made by the first migration that needs them. PostgreSQL inlines them: they cost what is in them."""
+
+
+def functions(*, offset: int = 0) -> str:
+    """The SQL that makes them, for the first migration that needs them, and makes them anew with another offset.
+
+    PostgreSQL inlines them: they cost what is in them. Always all three are replaced: a plan that is kept (`prepared`)
+    has the offset as a constant, and is made anew only because the function that it inlined was.
+    """
+    return _FUNCTIONS.format(offset=offset)
+
+
 DROP_FUNCTIONS = "DROP FUNCTION event_horizon(), event_position(), event_position_offset()"
 
 

@@ -93,19 +93,22 @@ def _zone(name: str) -> ZoneInfo:
         raise ValidationFailed.of("time_zone", "is not a time zone such as Asia/Seoul") from None
 
 
+_YEARS = (1970, 9_990)
+"""What can be asked for; near the ends of the calendar, days before and after cannot be counted."""
+
+
 def _moment(text: str, field: str, zone: ZoneInfo, *, is_end: bool = False) -> datetime:
     """A day, of which the end is meant in `to`; or an instant, of the time zone if it has no offset."""
     try:
         day, instant = parse_date(text), parse_datetime(text)
     except ValueError:  # of the right form, and no such day
         day = instant = None
-    try:
+    named = day or instant
+    if named is not None and _YEARS[0] <= named.year <= _YEARS[1]:
         if day is not None:
             return _midnight(day + timedelta(days=1) if is_end else day, zone)
         if instant is not None:
             return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
-    except OverflowError:
-        pass
     raise ValidationFailed.of(field, "is not a day such as 2026-11-01, nor a time in ISO 8601")
 
 

@@ -38,6 +38,7 @@ from apps.messaging.retention import kept_since
 from apps.subscriptions.models import SubscriptionEvent
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict
+from automata_signal.positions import functions
 from automata_signal.time_limits import limit_statements
 
 log = logging.getLogger(__name__)
@@ -230,10 +231,7 @@ def _lift_positions(states: list[FillState]) -> None:
         highest = max([state.watermark for state in states] + [_highest(cursor, t) + 1 for t in EVENT_TABLES.values()])
         horizon = read_horizon()
         lifted = offset + max(0, highest - horizon)
-        cursor.execute(
-            "CREATE OR REPLACE FUNCTION event_position_offset() RETURNS bigint LANGUAGE sql IMMUTABLE"
-            f" AS 'SELECT {lifted:d}::bigint'"
-        )
+        cursor.execute(functions(offset=lifted))
     FillState.objects.update(watermark=max(highest, horizon), is_ahead=False)
 
 

@@ -25,7 +25,7 @@ from apps.tenants.models import Application
 from automata_signal.errors import ValidationFailed
 
 MOVEMENTS_MAX = 1_000
-"""Top-ups, adjustments and refunds that a statement lists; its sums are of all of them."""
+"""Top-ups, adjustments and refunds that a statement lists, the first of the month; its sums are of all of them."""
 YEAR_MIN, YEAR_MAX = 2000, 2999
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 BY_HAND = (TransactionKind.TOP_UP, TransactionKind.ADJUSTMENT, TransactionKind.REFUND)
@@ -78,6 +78,12 @@ class Statement:
     @property
     def usage(self) -> Decimal:
         return sum((line.amount for line in self.lines), Decimal(0))
+
+    @property
+    def unlisted(self) -> Decimal:
+        """What the movements did to the credit that are not listed."""
+        listed = sum((moved.amount for moved in self.movements), Decimal(0))
+        return self.top_ups + self.adjustments + self.refunds - listed
 
     @property
     def messages(self) -> int:
@@ -195,7 +201,9 @@ CSV_COLUMNS = (
 def csv_rows(statement: Statement) -> Iterator[list[Any]]:
     """The head, the opening credit, usage by channel and price, what people posted, the closing credit.
 
-    `amount` is what each line did to the credit, so the column adds up to the last line."""
+    `amount` is what each line did to the credit, so the column adds up to the last line: what more was posted than is
+    listed (`MOVEMENTS_MAX`) is one line, `not_listed`.
+    """
     yield list(CSV_COLUMNS)
     yield _row(statement, "opening_credit", amount=statement.opening_credit)
     for line in statement.lines:
@@ -217,6 +225,8 @@ def csv_rows(statement: Statement) -> Iterator[list[Any]]:
             posted_by=moved.posted_by,
             reference=moved.reference,
         )
+    if statement.unlisted:
+        yield _row(statement, "not_listed", amount=statement.unlisted)
     yield _row(statement, "closing_credit", amount=statement.closing_credit)
 
 

@@ -7,6 +7,7 @@ same transaction (`recorders.record`), by this table:
     it failed before a provider took it    it is given back
     it may have arrived (unknown outcome)  it is used up, and not sent
     its recipient left before it was made  it is given back
+    one joined before it was made          nothing: the claim reserves for them
     it failed for want of a receipt        nothing: it was sent
     it is over the quota                   nothing: it was never reserved
 
@@ -25,6 +26,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.billing.checking import Held
+from apps.billing.services.ledger import lock_quotas
 from apps.billing.services.quota import (
     Settlement,
     quota_forget,
@@ -44,6 +46,13 @@ OVER_QUOTA = "quota_exceeded"
 _OPEN = frozenset({MessageStatus.PENDING.value, MessageStatus.ERRORED.value})
 _USED_UP = frozenset({retry.UNKNOWN_OUTCOME})
 """Failures that give nothing back."""
+
+
+def hold(application_id: UUID) -> None:
+    """Lock all quotas of the application in their order: before more than one channel is reserved, for two that lock
+    one after the other could wait for each other."""
+    if settings.BILLING:
+        lock_quotas(application_id)
 
 
 def reserve(*, application_id: UUID, channel_type: str, messages: int, at_most: bool = False) -> int:
@@ -88,9 +97,13 @@ def _add(settlement: Settlement, count: StatusCount, *, was_reserved: bool) -> N
     if count.old in _OPEN and count.new == MessageStatus.SUCCESSFUL:
         settlement.closed += count.messages
         settlement.sent += count.messages
-    elif was_reserved and ((count.old in _OPEN and count.new == MessageStatus.FAILED) or not count.new):
+    elif was_reserved and ((count.old in _OPEN and count.new == MessageStatus.FAILED) or _has_left(count)):
         settlement.closed += count.messages
         settlement.given_back += 0 if count.reason in _USED_UP else count.messages
+
+
+def _has_left(count: StatusCount) -> bool:
+    return not count.new and count.messages > 0
 
 
 def forget(*, application_id: UUID, channel_type: str, sent: int, opened: int = 0) -> None:

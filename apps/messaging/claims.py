@@ -18,9 +18,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apps.messaging import lifecycle, retry
+from apps.messaging import charges, lifecycle, retry
 from apps.messaging.adapters.base import Content
-from apps.messaging.making import Recipient, make_messages
+from apps.messaging.making import Made, Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
 from automata_signal.ids import IdRange, new_id
@@ -147,10 +147,32 @@ def _make(claim: Claim) -> None:
     made = make_messages(claim.batch, claim.dispatch)
     counts = _made_counts(claim.dispatch, planned=claim.batch.recipient_count, made=made.messages)
     record(counts, reserved_at=claim.reserved_at)
+    if made.messages > claim.batch.recipient_count and not claim.batch.is_over_quota:
+        _reserve_joined(claim, made, made.messages - claim.batch.recipient_count)
     claim.recipients = made.recipients
     claim.unsendable.update(made.unsendable)
     claim.batch.first_id = made.ids.base
     claim.batch.recipient_count = made.messages
+
+
+def _reserve_joined(claim: Claim, made: Made, joined: int) -> None:
+    """Reserve for those who have joined the slice since it was cut. Whom the quota has no room for is left out: the
+    last of the slice, as if they had not joined."""
+    dispatch = claim.dispatch
+    left_out = joined - charges.reserve(
+        application_id=dispatch.application_id, channel_type=dispatch.channel_type, messages=joined, at_most=True
+    )
+    if not left_out:
+        return
+    first = made.ids.at(made.messages - left_out)
+    messages = Message.objects.filter(application_id=dispatch.application_id, id__range=(first, made.ids.last))
+    messages.delete()
+    made.messages -= left_out
+    made.recipients = [recipient for recipient in made.recipients if recipient.message_id < str(first)]
+    for reason, ids in made.unsendable.items():
+        made.unsendable[reason] = [message_id for message_id in ids if message_id < str(first)]
+    scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
+    record([StatusCount(*scope, old=PLANNED, new="", reason="", messages=left_out)])
 
 
 def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusCount]:

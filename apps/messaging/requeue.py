@@ -399,7 +399,10 @@ def _make(
     _insert(application_id, messages)
     record(_counts(application_id, messages))
     enqueue_on_commit([QueuedBatch(b.pk, application_id, b.dispatch.channel_type, b.priority) for b in batches])
-    for channel_type, count in sorted(Counter(message.channel_type for message in messages).items()):
+    channels = Counter(message.channel_type for message in messages)
+    if len(channels) > 1:
+        charges.hold(application_id)
+    for channel_type, count in sorted(channels.items()):
         fits = charges.reserve(
             application_id=application_id, channel_type=channel_type, messages=count, at_most=at_most
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, connections
 from django.utils import timezone
 
 from apps.analytics import fills, rebuild
@@ -27,6 +29,7 @@ from apps.messaging.requeue import FailedFilter
 from apps.subscriptions.models import Subscription
 from automata_signal.errors import Conflict
 from automata_signal.ids import first_id_at
+from automata_signal.positions import functions
 from tests.analytics.happenings import all_rollups, fill_up, move, rollups_equal_events, run_sql
 from tests.factories import make_messages, make_subscription, make_subscriptions, make_user
 from tests.messaging.test_retention import keep
@@ -237,9 +240,8 @@ def restored(application):
     run_sql("UPDATE messaging_messageevent SET position = position + 1000000")
     FillState.objects.update(watermark=fills.read_horizon() + 1_000_000)
     yield
-    run_sql(
-        "CREATE OR REPLACE FUNCTION event_position_offset() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint'"
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(functions())
 
 
 def test_a_restored_dump_is_noticed_and_nothing_is_counted_until_it_is_rebuilt(application, restored, caplog):
@@ -257,6 +259,31 @@ def test_a_restored_dump_is_noticed_and_nothing_is_counted_until_it_is_rebuilt(a
     fill_up()
     rollups_equal_events()
     assert sum(MessageHour.objects.values_list("sent", flat=True)) == 12
+
+
+def test_a_worker_that_has_its_statements_prepared_gets_the_new_positions_too(application, restored):
+    messages = make_messages(application, ["pending"] * 4)
+    move("send", "pending", messages[:2])
+
+    def prepared_elsewhere(ready, go):
+        try:
+            move("send", "pending", messages[2:3])
+            ready.set()
+            go.wait(60)
+            move("send", "pending", messages[3:])
+        finally:
+            connections.close_all()
+
+    ready, go = threading.Event(), threading.Event()
+    worker = threading.Thread(target=prepared_elsewhere, args=(ready, go))
+    worker.start()
+    assert ready.wait(60)
+    call_command("analytics_rebuild", restored=True)
+    go.set()
+    worker.join(60)
+    fill_up()
+    rollups_equal_events()
+    assert sum(MessageHour.objects.values_list("sent", flat=True)) == 7
 
 
 def test_of_a_database_that_was_not_restored_the_command_only_counts_anew(application):

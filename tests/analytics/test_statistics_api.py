@@ -307,6 +307,7 @@ def test_sdks_report_of_themselves(server, application):
         ("overview?from=yesterday", "from"),
         ("overview?from=2020-02-30", "from"),
         ("overview?from=9999-12-31&to=9999-12-31", "to"),
+        ("overview?to=0001-01-05", "to"),
         ("overview?from=2020-11-02&to=2020-11-01", "to"),
         ("overview?from=2019-01-01&to=2020-11-01", "from"),
         ("overview?time_zone=Mars/Olympus", "time_zone"),

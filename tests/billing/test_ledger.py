@@ -253,6 +253,23 @@ def test_entries_are_in_one_currency_and_of_one_application(application, other_a
             LedgerEntry.objects.bulk_create(entries)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_entries_do_not_come_later_than_their_transaction(application):
+    first = credit_top_up(application=application, amount=krw(5), reason="paid", by="anna")
+    accounts = LedgerAccount.objects.filter(application=application)
+    entries = [
+        LedgerEntry(transaction=first, account=accounts.get(kind=kind), amount=krw(amount))
+        for kind, amount in (("credit", 7), ("funding", -7))
+    ]
+    with pytest.raises(IntegrityError, match="written before"):
+        LedgerEntry.objects.bulk_create(entries)
+    with transaction.atomic():  # in savepoints of one transaction they do
+        for _ in range(2):
+            with transaction.atomic():
+                credit_top_up(application=application, amount=krw(1), reason="paid", by="anna")
+    assert balances(application)["credit"] == 7
+
+
 # --- The check -----------------------------------------------------------------------------------------------------
 
 

@@ -7,13 +7,16 @@ from decimal import Decimal
 import pytest
 from djmoney.money import Money
 
-from apps.billing.models import BillingProfile, LedgerTransaction, MessageQuota, Plan
+from apps.billing.models import BillingProfile, LedgerAccount, LedgerTransaction, MessageQuota, Plan
 from apps.billing.plans import STANDARD_PLANS, Terms
+from apps.billing.services.ledger import credit_top_up
 from apps.billing.services.plans import plan_create, plan_set, plan_update, quota_reset, quota_set
 from apps.billing.services.quota import billing_of
+from apps.billing.services.settings import credit_limit_set
 from apps.tenants.models import Application, Operator, Role
 from apps.tenants.services import membership_set
 from automata_signal.errors import Conflict, Forbidden, ValidationFailed
+from tests.campaigns.test_lifecycle import in_threads
 
 
 def plan(code: str) -> Plan:
@@ -97,6 +100,58 @@ def test_a_price_at_which_what_is_reserved_could_not_be_paid_is_refused(applicat
         plan_set(application=application, plan=plan("basic"), by="olga")
     assert refusal.value.code == "CREDIT_LIMIT"
     assert BillingProfile.objects.get(application=application).plan.code == "enterprise"
+
+
+def test_a_credit_limit_below_what_is_reserved_is_refused_and_a_higher_one_never(application, terms):
+    terms(price="1", limit="10", credit=5)
+    MessageQuota.objects.filter(application=application, channel_type="push").update(reserved=12)
+    with pytest.raises(Conflict) as refusal:
+        credit_limit_set(application=application, credit_limit=Decimal(6), by="olga")
+    assert refusal.value.code == "CREDIT_LIMIT"
+    assert BillingProfile.objects.get(application=application).credit_limit == 10
+    BillingProfile.objects.filter(application=application).update(credit_limit=2)  # too little, as if by a correction
+    assert credit_limit_set(application=application, credit_limit=Decimal(3), by="olga").credit_limit == 3
+
+
+def test_a_change_that_makes_a_lack_of_credit_no_worse_is_not_refused(application, terms):
+    terms(price="1", limit="0", credit=5)
+    MessageQuota.objects.filter(application=application, channel_type="push").update(reserved=12)
+    agreed = {"application": application, "channel_type": "push", "by": "olga"}
+    quota_set(daily_quota=7, monthly_quota=None, unit_price=Money("0.9", "KRW"), **agreed)
+    with pytest.raises(Conflict):
+        quota_set(daily_quota=7, monthly_quota=None, unit_price=Money("0.95", "KRW"), **agreed)
+
+
+def test_what_was_alerted_about_is_told_again_only_for_a_quota_that_changed(application):
+    agreed = {"application": application, "channel_type": "push", "monthly_quota": 100, "by": "olga"}
+    quota_set(daily_quota=10, unit_price=Money(0, "KRW"), **agreed)
+    rows = MessageQuota.objects.filter(application=application, channel_type="push")
+    rows.update(daily_alerted=80, monthly_alerted=100)
+    quota_set(daily_quota=10, unit_price=Money("0.1", "KRW"), **agreed)
+    assert rows.values_list("daily_alerted", "monthly_alerted").get() == (80, 100)
+    quota_set(daily_quota=11, unit_price=Money("0.1", "KRW"), **agreed)
+    assert rows.values_list("daily_alerted", "monthly_alerted").get() == (0, 100)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_a_first_top_up_and_a_change_of_currency_at_the_same_time_one_is_refused(application):
+    dollars = plan_create(code="usd", name="US", channels={"push": Terms(None, None, Decimal("0.01"), "USD")})
+    billing_of(application)
+
+    def work(number):
+        try:
+            if number:
+                plan_set(application=application, plan=dollars, by="olga")
+            else:
+                credit_top_up(application=application, amount=Money(9, "KRW"), reason="paid", by="anna")
+        except (Conflict, ValidationFailed) as refused:
+            return refused.code
+        return "done"
+
+    assert sorted(in_threads(2, work)) in (["CURRENCY_DIFFERS", "done"], ["VALIDATION_ERROR", "done"])
+    accounts = LedgerAccount.objects.filter(application=application)
+    currency = BillingProfile.objects.get(application=application).currency
+    assert set(accounts.values_list("balance_currency", flat=True)) == {currency}
 
 
 # --- Plans that do not fit -----------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 from djmoney.money import Money
 
@@ -25,6 +26,7 @@ from apps.billing.services.quota import (
     quota_reserve,
     quota_settle,
 )
+from apps.billing.services.settings import credit_limit_set
 from apps.tenants.models import Application
 from automata_signal.errors import CreditExhausted, Forbidden, QuotaExceeded, SignalError
 from tests import fleet
@@ -211,6 +213,20 @@ def test_what_was_reserved_yesterday_leaves_no_more_room_for_today(application, 
     assert row.monthly_used == 10, "the month still runs"
 
 
+def test_after_a_change_of_the_time_zone_the_old_day_gets_nothing_back_from_the_new_one(application, terms, quota):
+    terms(daily=10, monthly=100)
+    rollover = quota().reset_date  # midnight in Seoul: 15:00 in UTC
+    MessageQuota.objects.update(monthly_reset_date=rollover)
+    reserve(application, 10)
+    Application.objects.filter(pk=application.pk).update(time_zone="UTC")
+    reserve(application, 10, now=rollover + timedelta(hours=1))
+    before = {"application_id": application.pk, "channel_type": "push", "reserved_at": rollover - timedelta(hours=1)}
+    quota_release(messages=10, **before)
+    row = quota()
+    assert (row.daily_used, row.monthly_used, row.reserved) == (10, 10, 10)
+    assert (row.day_began_at, row.month_began_at) == (rollover, rollover)
+
+
 # --- All at once ---------------------------------------------------------------------------------------------------
 
 
@@ -306,3 +322,27 @@ def test_posting_and_corrections_meanwhile_leave_no_room_for_more(application, t
     corrected = LedgerAccount.objects.filter(kind="adjustments").values_list("balance", flat=True).first() or 0
     assert balance == 300 - taken - corrected
     assert balance >= 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_a_change_of_the_credit_limit_gets_what_the_new_one_allows(application, terms):
+    terms(price="1", limit="100")
+
+    def work(number):
+        if number:
+            changing.wait(10)
+            return granted(application, 50, at_most=True)
+        with transaction.atomic():
+            credit_limit_set(application=application, credit_limit=Decimal(5), by="olga")
+            changing.set()
+            fleet.wait_until(somebody_waits_for_a_lock, timeout_s=10)
+        return None
+
+    changing = threading.Event()
+    assert in_threads(2, work) == [None, 5]
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return cursor.fetchone()[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.billing.models import LedgerAccount, MessageQuota
@@ -177,6 +179,24 @@ def test_what_was_reserved_for_those_who_left_is_given_back(application, apns, c
     Subscription.objects.update(subscription_status=-2)
     send_all()
     assert (counters(), agrees()) == ((0, 0, 0, 0), True)
+
+
+@pytest.mark.parametrize(("daily", "sent"), [(None, 10), (10, 10), (8, 8), (6, 6)])
+def test_those_who_join_a_slice_that_was_cut_are_reserved_or_left_out(
+    application, apns, campaign, terms, counters, agrees, daily, sent
+):
+    terms(daily=daily, price="0.5", limit=None)
+    make_subscriptions(application, tokens(10))
+    late = list(Subscription.objects.order_by("id").values_list("pk", flat=True)[2:6])
+    Subscription.objects.filter(pk__in=late).update(subscription_status=-2)
+    row = campaign()
+    assert (counters()[2], agrees()) == (6, True)
+    Subscription.objects.update(subscription_status=1)
+    send_all()
+    assert statuses() == {"successful": sent}
+    assert (counters(), agrees()) == ((sent, sent, 0, sent), True)
+    row = MessageCampaign.objects.get(pk=row.pk)
+    assert (row.total_recipients, row.successful_count) == (sent, sent)
 
 
 def test_a_campaign_that_is_canceled_before_it_was_cut_gives_everything_back(
@@ -396,6 +416,22 @@ def test_a_requeued_message_is_reserved_anew(application, server, apns, terms, c
     assert counters() == (2, 2, 1, 1)
     send_all()
     assert (counters(), agrees()) == ((2, 2, 0, 2), True)
+
+
+def test_requeueing_two_channels_locks_all_quotas_first_as_everybody_does(application, apns, campaign, terms, counters):
+    terms(daily=100)
+    make_subscriptions(application, tokens(4))
+    row = campaign()
+    application.credentials.update(is_active=False)
+    send_all()
+    Message.objects.filter(pk__in=Message.objects.values_list("pk", flat=True)[:2]).update(channel_type="sms")
+    application.credentials.update(is_active=True)
+    with CaptureQueriesContext(connection) as queries:
+        assert services.campaign_requeue_failed(campaign=row).requeued == 4
+    statements = [query["sql"] or "" for query in queries]
+    locks = [sql for sql in statements if "billing_messagequota" in sql and "FOR NO KEY UPDATE" in sql]
+    assert locks[0].endswith('ORDER BY "billing_messagequota"."channel_type" ASC FOR NO KEY UPDATE')
+    assert (counters()[2], counters("sms")[2]) == (2, 2)
 
 
 def test_of_a_set_as_many_are_requeued_as_fit_and_the_rest_can_be_later(

@@ -115,6 +115,14 @@ def test_the_file_adds_up_and_runs_no_formula(ledger):
     assert next(row for row in rows if row["line"] == "adjustment")["amount"] == "-20.5"
 
 
+def test_a_file_that_does_not_list_all_adds_up_too(ledger, monkeypatch):
+    monkeypatch.setattr("apps.billing.statements.MOVEMENTS_MAX", 1)
+    rows = list(csv_rows(statement_of(application=ledger, month="2026-11")))
+    assert [row[1] for row in rows[-3:]] == ["top_up", "not_listed", "closing_credit"]
+    assert rows[-2][5] == "-15.5"
+    assert sum(Decimal(row[5]) for row in rows[1:-1]) == Decimal(rows[-1][5])
+
+
 def test_a_statement_of_a_long_ledger_takes_few_queries(ledger, django_assert_max_num_queries):
     with django_assert_max_num_queries(4):
         statement_of(application=ledger, month="2026-11")

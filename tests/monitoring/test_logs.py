@@ -87,6 +87,14 @@ def test_what_names_nobody_stays_as_it_is(harmless):
     assert masked(harmless) == harmless
 
 
+def test_of_a_very_long_text_only_the_beginning_is_read():
+    """A path of a megabyte must not hold up the process: what is looked at is bounded, and so is each address in it."""
+    text = masked(f"Not Found: /{'a' * 1_000_000}@example.com")
+    assert len(text) < 10_000
+    assert "example.com" not in text
+    assert masked(f"kim.minsu@example.com {'x' * 9_000}").startswith("… x")
+
+
 def test_the_values_of_a_violated_constraint_are_not_shown(application, lines):
     person = {"application": application, "external_id": "kim-minsu-1987"}
     AppUser.objects.create(**person)

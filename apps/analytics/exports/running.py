@@ -193,6 +193,8 @@ def _write_part(export: Export) -> None:
         name = save_sealed(_part_name(export, export.lease_id), part.chunks())
     try:
         _commit(export, part, name)
+    except (DatabaseError, InterfaceError):
+        raise  # it may be committed all the same; if it is not, the next claim deletes what was left behind
     except BaseException:
         delete_file(name)
         raise

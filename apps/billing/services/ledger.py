@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, Sum
 from djmoney.money import Money
 
@@ -146,28 +146,25 @@ def _refuse_unless_positive(amount: Money) -> None:
         raise ValidationFailed.of("amount", "must be above 0")
 
 
+@transaction.atomic
 def _move_credit(
     application: Application, posting: Posting, amount: Money, *, against: AccountKind
 ) -> LedgerTransaction:
+    billing_of(application)
+    lock_quotas(application.pk)  # one at a time, and no change of the currency or the credit limit meanwhile
     profile = billing_of(application)
     _check(posting, amount, profile)
     value = amount.amount
     if earlier := _earlier(application, posting, value):
         return earlier
-    try:
-        with transaction.atomic():
-            if value < 0:
-                _refuse_overdraft(profile, taking=-value)
-            return ledger_post(
-                application_id=application.pk,
-                posting=posting,
-                amounts={AccountName(AccountKind.CREDIT): value, AccountName(against): -value},
-                currency=profile.currency,
-            )
-    except IntegrityError:  # the same reference at the same moment
-        if earlier := _earlier(application, posting, value):
-            return earlier
-        raise
+    if value < 0:
+        _refuse_overdraft(profile, taking=-value)
+    return ledger_post(
+        application_id=application.pk,
+        posting=posting,
+        amounts={AccountName(AccountKind.CREDIT): value, AccountName(against): -value},
+        currency=profile.currency,
+    )
 
 
 def _check(posting: Posting, amount: Money, profile: BillingProfile) -> None:
@@ -197,9 +194,9 @@ def _earlier(application: Application, posting: Posting, value: Decimal) -> Ledg
 
 
 def _refuse_overdraft(profile: BillingProfile, *, taking: Decimal) -> None:
+    """The caller holds the quotas."""
     if profile.credit_limit is None:
         return
-    lock_quotas(profile.application_id)
     _locked_account(profile.application_id, AccountName(AccountKind.CREDIT), profile.currency)
     credit = credit_left(profile)
     assert credit is not None
@@ -233,13 +230,14 @@ def credit_left(profile: BillingProfile) -> Decimal | None:
     return balance + profile.credit_limit - committed
 
 
-def refuse_unpayable(profile: BillingProfile) -> None:
+def refuse_unpayable(profile: BillingProfile, *, before: Decimal | None = None) -> None:
     """Raise `Conflict` (CREDIT_LIMIT) if what is reserved costs more than the credit allows, as after a rise of prices.
 
-    The caller holds the quotas (`lock_quotas`), and changes nothing then.
+    `before` is what was left before the change (`credit_left`): one that makes a lack no worse is not refused. The
+    caller holds the quotas (`lock_quotas`), and changes nothing then.
     """
     credit = credit_left(profile)
-    if credit is not None and credit < 0:
+    if credit is not None and credit < 0 and (before is None or credit < before):
         raise Conflict(
             f"What is reserved would cost {-credit.normalize():f} {profile.currency} more than the credit allows.",
             code="CREDIT_LIMIT",

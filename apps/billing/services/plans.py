@@ -26,7 +26,7 @@ from apps.billing.models import (
     PlanChannel,
 )
 from apps.billing.plans import Terms, terms_of
-from apps.billing.services.ledger import lock_quotas, refuse_unpayable
+from apps.billing.services.ledger import credit_left, lock_quotas, refuse_unpayable
 from apps.billing.services.posting import usage_post
 from apps.billing.services.quota import billing_of
 from apps.tenants.channels import ChannelType
@@ -55,8 +55,9 @@ def plan_set(*, application: Application, plan: Plan, by: str) -> BillingProfile
     CURRENCY_DIFFERS, CREDIT_LIMIT) or `Forbidden` (PLAN_LIMIT) for a plan that cannot be, with the facts; nothing is
     changed then.
     """
+    billing_of(application)
+    plan = Plan.objects.select_for_update(no_key=True).get(pk=plan.pk)  # before the profile, as `plan_update` does
     profile = _locked_profile(application)
-    plan = Plan.objects.select_for_update(no_key=True).get(pk=plan.pk)
     if not plan.is_active and plan.pk != profile.plan_id:
         raise Conflict(f"The plan {plan.name} can no longer be chosen.", code="PLAN_INACTIVE")
     refuse_retention(plan, Application.objects.values_list("settings", flat=True).get(pk=application.pk))
@@ -100,13 +101,17 @@ def _refuse_too_many_applications(application: Application, plan: Plan) -> None:
 def _common_currency(profile: BillingProfile, plan: Plan) -> str:
     """The currency of the plan's prices, and of prices agreed for the application; the present one if all is free.
 
-    It changes only while no money was moved. The caller holds the profile.
+    It changes only while no money was moved. The caller holds the profile; the quotas keep money from being moved
+    meanwhile, by hand or for what was sent.
     """
     priced = {terms.currency for terms in terms_of(plan).values() if terms.unit_price}
     own = MessageQuota.objects.filter(application_id=profile.application_id, is_own=True, unit_price__gt=0)
     priced |= set(own.values_list("unit_price_currency", flat=True))
     if priced <= {profile.currency}:
         return profile.currency
+    lock_quotas(profile.application_id)
+    accounts = LedgerAccount.objects.filter(application_id=profile.application_id)
+    list(accounts.select_for_update(no_key=True).order_by("pk"))
     moved = LedgerEntry.objects.filter(transaction__application_id=profile.application_id)
     if len(priced) > 1 or moved.exists():
         raise Conflict(
@@ -114,17 +119,19 @@ def _common_currency(profile: BillingProfile, plan: Plan) -> str:
             code="CURRENCY_DIFFERS",
         )
     (currency,) = priced
-    LedgerAccount.objects.filter(application_id=profile.application_id).update(balance_currency=currency)
+    accounts.update(balance_currency=currency)
     return currency
 
 
 def _apply_terms(profile: BillingProfile, by: str) -> None:
     """The plan's terms on every quota that has none of its own."""
     terms = terms_of(profile.plan)
-    for row in lock_quotas(profile.application_id):
+    rows = lock_quotas(profile.application_id)
+    before = credit_left(profile)
+    for row in rows:
         if not row.is_own:
             _change_terms(row, terms[ChannelType(row.channel_type)], profile.currency, by)
-    refuse_unpayable(profile)
+    refuse_unpayable(profile, before=before)
 
 
 def _change_terms(row: MessageQuota, terms: Terms, currency: str, by: str, *, is_own: bool = False) -> None:
@@ -141,7 +148,10 @@ def _change_terms(row: MessageQuota, terms: Terms, currency: str, by: str, *, is
     if row.unit_price != price:
         usage_post(application=row.application, channel_type=row.channel_type)
     # What was alerted about was a share of the old quota.
-    new |= {"daily_alerted": 0, "monthly_alerted": 0, "updated_at": timezone.now()}
+    for period in ("daily", "monthly"):
+        if new[f"{period}_quota"] != getattr(row, f"{period}_quota"):
+            new[f"{period}_alerted"] = 0
+    new["updated_at"] = timezone.now()
     for name, value in new.items():
         setattr(row, name, value)
     row._change_reason = by[:100] or None  # type: ignore[attr-defined]
@@ -171,8 +181,9 @@ def quota_set(
     if unit_price.amount and str(unit_price.currency) != profile.currency:
         raise ValidationFailed.of("unit_price", f"must be in {profile.currency}")
     row = _quota(application, channel_type)
+    before = credit_left(profile)
     _change_terms(row, Terms(daily_quota, monthly_quota, unit_price.amount), profile.currency, by, is_own=True)
-    refuse_unpayable(profile)
+    refuse_unpayable(profile, before=before)
     return row
 
 
@@ -181,8 +192,9 @@ def quota_reset(*, application: Application, channel_type: str, by: str) -> Mess
     """Give up what was agreed for this application: the plan's terms hold again."""
     profile = _locked_profile(application)
     row = _quota(application, channel_type)
+    before = credit_left(profile)
     _change_terms(row, terms_of(profile.plan)[ChannelType(row.channel_type)], profile.currency, by)
-    refuse_unpayable(profile)
+    refuse_unpayable(profile, before=before)
     return row
 
 

@@ -176,7 +176,10 @@ def _left(quota: int | None, used: int) -> int | None:
 # Indexes: `one_quota_per_channel`, the profile's on its application, `one_ledger_account_per_kind`.
 #
 # A snapshot is taken before the locks are waited for, so only what is locked is read as it is now. That is why, where
-# credit counts, all rows that draw on it are locked: the quotas with a price, and the credit account after them.
+# credit counts, all rows that draw on it are locked: the quotas with a price, and the credit account after them. And if
+# the terms were changed while the row was waited for (`updated_at`), nothing is taken: the caller asks once more.
+#
+# After a change of the time zone midnight may be before the rollover: what was reserved until then is of the old day.
 _RESERVE = """
     WITH profile AS MATERIALIZED (
         SELECT p.credit_limit, p.currency, a.time_zone
@@ -209,7 +212,8 @@ _RESERVE = """
                date_trunc('month', %(now)s::timestamptz AT TIME ZONE p.time_zone) AS this_month, p.time_zone,
                CASE WHEN c.is_priced AND p.credit_limit IS NOT NULL
                     THEN coalesce((SELECT balance FROM account), 0) + p.credit_limit - c.amount END AS credit
-        FROM locked q, profile p, committed c WHERE q.channel_type = %(channel_type)s
+        FROM locked q, profile p, committed c, billing_messagequota seen
+        WHERE q.channel_type = %(channel_type)s AND seen.id = q.id AND seen.updated_at = q.updated_at
     ), verdict AS MATERIALIZED (
         SELECT *, least(%(messages)s::bigint, daily_quota - daily_used, monthly_quota - monthly_used,
                         floor(credit / nullif(unit_price, 0))) AS fits
@@ -222,10 +226,13 @@ _RESERVE = """
     UPDATE billing_messagequota q
     SET daily_used = t.daily_used + t.messages, monthly_used = t.monthly_used + t.messages,
         reserved = q.reserved + t.messages,
-        day_began_at = CASE WHEN t.is_new_day THEN t.today AT TIME ZONE t.time_zone ELSE q.day_began_at END,
+        day_began_at = CASE WHEN t.is_new_day THEN greatest(t.today AT TIME ZONE t.time_zone, q.reset_date)
+                            ELSE q.day_began_at END,
         reset_date = CASE WHEN t.is_new_day THEN (t.today + interval '1 day') AT TIME ZONE t.time_zone
                           ELSE q.reset_date END,
-        month_began_at = CASE WHEN t.is_new_month THEN t.this_month AT TIME ZONE t.time_zone ELSE q.month_began_at END,
+        month_began_at = CASE WHEN t.is_new_month
+                              THEN greatest(t.this_month AT TIME ZONE t.time_zone, q.monthly_reset_date)
+                              ELSE q.month_began_at END,
         monthly_reset_date = CASE WHEN t.is_new_month THEN (t.this_month + interval '1 month') AT TIME ZONE t.time_zone
                                   ELSE q.monthly_reset_date END,
         daily_alerted = CASE WHEN t.is_new_day THEN 0 ELSE q.daily_alerted END,
@@ -248,7 +255,7 @@ def quota_reserve(
     parameters = {"application_id": application_id, "channel_type": channel_type, "messages": messages}
     parameters |= {"at_most": at_most, "now": now or timezone.now()}
     row = _run_reserve(parameters)
-    if row is None:
+    if row is None:  # there was no quota; or its terms have just changed, and it is locked now
         quota_of(Application.objects.get(pk=application_id), channel_type)
         row = _run_reserve(parameters)
     assert row is not None

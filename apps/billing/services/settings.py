@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.utils import timezone
 
-from apps.billing.models import BillingProfile
+from apps.billing.models import BillingProfile, MessageQuota
+from apps.billing.services.ledger import credit_left, lock_quotas, refuse_unpayable
 from apps.billing.services.quota import billing_of
 from apps.billing.statements import plain
 from apps.tenants.models import Application
@@ -54,12 +56,21 @@ def alert_settings_set(
 
 @transaction.atomic
 def credit_limit_set(*, application: Application, credit_limit: Decimal | None, by: str) -> BillingProfile:
-    """How far the balance may go below zero from now on; None: any distance. For the platform's operators."""
+    """How far the balance may go below zero from now on; None: any distance. For the platform's operators.
+
+    Raise `ValidationFailed`, and `Conflict` (CREDIT_LIMIT) for a lower limit at which what is reserved could not be
+    paid.
+    """
     profile = _locked(application)
+    lock_quotas(application.pk)
+    before = credit_left(profile)
     profile.credit_limit = _amount(credit_limit, "credit_limit")
     if profile.credit_limit is not None and profile.credit_limit < 0:
         raise ValidationFailed.of("credit_limit", "must not be negative")
     _save(profile, by)
+    # A reservation that waits for the quotas has read the old limit: this makes it look again.
+    MessageQuota.objects.filter(application=application).update(updated_at=timezone.now())
+    refuse_unpayable(profile, before=before)
     return profile
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from io import StringIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,7 +69,10 @@ def first_rejects(run: Import, limit: int = SHOWN) -> list[RejectedLine]:
     except FileNotFoundError:
         return []
     found = csv.reader(StringIO(pieces.decode("utf-8", "ignore"), newline=""))
-    return [RejectedLine(int(row[0]), row[1], row[2:]) for row in islice(found, limit) if len(row) > 1]
+    lines: list[RejectedLine] = []
+    with suppress(csv.Error):  # a cell as long as we take, and an apostrophe before it: the file has it
+        lines += (RejectedLine(int(row[0]), row[1], row[2:]) for row in islice(found, limit) if len(row) > 1)
+    return lines
 
 
 def rejects_download(run: Import) -> Download:

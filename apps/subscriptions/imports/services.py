@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from apps.subscriptions.imports.cleaning import delete_file_of
 from apps.subscriptions.imports.columns import parser_for
 from apps.subscriptions.imports.duplicates import forget_keys
 from apps.subscriptions.imports.models import OPEN, Import, ImportMode, ImportState, OnConflict
@@ -58,8 +59,7 @@ def import_create(
     Memory does not grow with the file. Raises `PayloadTooLarge`, `UnreadableFile`, `ValidationFailed` (the columns),
     `Conflict` (TOO_MANY_IMPORTS); then no trace of the file is left.
     """
-    if Import.objects.for_application(application).filter(state__in=OPEN).count() >= OPEN_MAX:
-        raise Conflict(f"{OPEN_MAX} imports are not over yet; apply or cancel them.", code="TOO_MANY_IMPORTS")
+    _refuse_too_many(application)
     import_id = new_id()
     incoming = _Incoming(chunks)
     stored_as = save_sealed(f"{folder_of(import_id)}.csv", incoming)
@@ -69,6 +69,8 @@ def import_create(
         if layout.first_offset >= incoming.size:
             raise UnreadableFile("has no lines after its header")
         with transaction.atomic():
+            Application.objects.select_for_update(no_key=True).get(pk=application.pk)  # two at once count in turn
+            _refuse_too_many(application)
             run = Import.objects.create(
                 id=import_id,
                 application=application,
@@ -98,6 +100,12 @@ def import_create(
         delete_file(stored_as)
         raise
     return run
+
+
+def _refuse_too_many(application: Application) -> None:
+    """What is open keeps its file; what is canceled or has failed does not."""
+    if Import.objects.for_application(application).filter(state__in=OPEN).count() >= OPEN_MAX:
+        raise Conflict(f"{OPEN_MAX} imports are not over yet; apply or cancel them.", code="TOO_MANY_IMPORTS")
 
 
 class _Incoming:
@@ -152,6 +160,7 @@ def import_cancel(*, application: Application, import_id: UUID, by: str) -> Impo
         run.state, run.ended_by = ImportState.CANCELED, by[:200]
         run.finished_at = run.updated_at = timezone.now()
         forget_keys(run)
+        delete_file_of(run)
         run.save()
     return run
 

@@ -268,6 +268,7 @@ def begin_applying(run: Import, *, by: str) -> None:
 def _fail(run: Import, problem: str) -> None:
     run.state, run.last_error, run.finished_at = ImportState.FAILED, problem, timezone.now()
     forget_keys(run)
+    delete_file_of(run)
 
 
 @transaction.atomic

@@ -9,7 +9,7 @@ import django.utils.timezone
 import uuid_utils.compat
 from django.db import migrations, models
 
-from automata_signal.positions import DROP_FUNCTIONS, FUNCTIONS
+from automata_signal.positions import DROP_FUNCTIONS, functions
 
 
 # `v1.10.2-beta` is {1,10,2}; trailing zeros do not count (1.10 = 1.10.0); what is no version is null.
@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(VERSION_KEY, "DROP FUNCTION version_key(text)"),
-        migrations.RunSQL(FUNCTIONS, DROP_FUNCTIONS),
+        migrations.RunSQL(functions(), DROP_FUNCTIONS),
         migrations.CreateModel(
             name='AppUser',
             fields=[
