@@ -1,0 +1,7 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("messaging", "0005_webhooks")]
+
+    operations = []

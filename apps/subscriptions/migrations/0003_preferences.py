@@ -1,0 +1,7 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("subscriptions", "0002_imports")]
+
+    operations = []
