@@ -94,6 +94,7 @@ _PROVIDER_SECONDS = Histogram(
     ["provider"],
     buckets=PROVIDER_BUCKETS_S,
 )
+_REPORTS = Counter("automata_provider_reports", "Requests to the door for providers' reports", ["provider", "outcome"])
 RECORD_SECONDS = Histogram(
     "automata_record_slice_seconds", "Writing a slice of results to PostgreSQL", buckets=TASK_BUCKETS_S
 )
@@ -131,8 +132,46 @@ def provider_answers(provider: str, outcome: str, fault: str, count: int) -> Non
     _answer_counter(provider, outcome, fault).inc(count)
 
 
+def provider_reported(provider: str, outcome: str) -> None:
+    """`outcome` is accepted, forged, unreadable or too_large."""
+    _REPORTS.labels(provider, outcome).inc()
+
+
 def provider_answered(provider: str, seconds: float) -> None:
     _provider_histogram(provider).observe(seconds)
+
+
+# --- Outgoing webhooks -------------------------------------------------------------------------------------------
+
+_WEBHOOK_POSTS = Counter("automata_webhook_posts", "POSTs to webhooks, and what became of them", ["outcome"])
+WEBHOOK_EVENTS = Counter("automata_webhook_events", "Events that webhooks took")
+WEBHOOK_SECONDS = Histogram("automata_webhook_seconds", "Time of a POST to a webhook", buckets=PROVIDER_BUCKETS_S)
+
+
+@cache
+def _webhook_counter(outcome: str) -> Counter:
+    return _WEBHOOK_POSTS.labels(outcome)
+
+
+def webhook_posted(status: int | None, *, is_taken: bool, events: int, seconds: float) -> None:
+    """`status` is that of the answer; None: there was none."""
+    outcome = "taken" if is_taken else "refused" if status is not None else "unreachable"
+    _webhook_counter(outcome).inc()
+    WEBHOOK_SECONDS.observe(seconds)
+    if is_taken:
+        WEBHOOK_EVENTS.inc(events)
+
+
+# --- Streams -----------------------------------------------------------------------------------------------------
+
+LIVE_CONNECTIONS = Gauge("automata_live_connections", "Streams of inboxes that are open", multiprocess_mode="livesum")
+LIVE_EVENTS = Counter("automata_live_events", "Events handed to open streams")
+_LIVE_ENDED = Counter("automata_live_ended", "Streams that ended, and why", ["reason"])
+
+
+def live_ended(reason: str) -> None:
+    """`reason` is client, gone, slow, changed, replaced, restart or error."""
+    _LIVE_ENDED.labels(reason).inc()
 
 
 # --- Workers -----------------------------------------------------------------------------------------------------

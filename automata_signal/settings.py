@@ -286,6 +286,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_QUEUES = [
     *(Queue(f"{channel}.{priority}") for priority in PRIORITIES for channel in CHANNELS),
     Queue("control"),
+    Queue("webhooks"),
 ]
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "control"
@@ -308,7 +309,11 @@ CELERY_BEAT_SCHEDULE = {
     "check partitions": {"task": "messaging.check_partitions", "schedule": 3_600.0},
     "drop old partitions": {"task": "messaging.drop_partitions", "schedule": 86_400.0},
     "delete old rows": {"task": "messaging.delete_old", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "route webhooks": {"task": "messaging.route_webhooks", "schedule": 1.0, "options": {"expires": 5}},
+    "tell of disabled webhooks": {"task": "messaging.tell_webhooks", "schedule": 60.0, "options": {"expires": 60}},
+    "forget webhook deliveries": {"task": "messaging.forget_webhooks", "schedule": 3_600.0},
     "continue requeues": {"task": "messaging.continue_requeues", "schedule": 30.0, "options": {"expires": 30}},
+    "ask gateways": {"task": "messaging.ask_for_reports", "schedule": 15.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
@@ -361,6 +366,18 @@ ALERT_MAX_ATTEMPTS: int = env.int("ALERT_MAX_ATTEMPTS", 8)
 OUTGOING_TIMEOUT_S: float = env.float("OUTGOING_TIMEOUT_S", 10.0)
 OUTGOING_ALLOW_PRIVATE: bool = env.bool("OUTGOING_ALLOW_PRIVATE", False)
 """Whether webhooks may go to private, loopback and link-local addresses, and without TLS."""
+WEBHOOK_ENDPOINTS_MAX: int = env.int("WEBHOOK_ENDPOINTS_MAX", 10)
+"""Of one application."""
+WEBHOOK_LANES: int = env.int("WEBHOOK_LANES", 4)
+"""Into how many a new endpoint's events are parted, by message: POSTs to it at a time."""
+WEBHOOK_POSTS_AT_ONCE: int = env.int("WEBHOOK_POSTS_AT_ONCE", 16)
+"""Of one worker process."""
+WEBHOOK_POSTS_PER_APPLICATION: int = env.int("WEBHOOK_POSTS_PER_APPLICATION", 8)
+"""At once, of all workers: slow receivers of one application do not take the turns of the others."""
+WEBHOOK_RETRY_HOURS: float = env.float("WEBHOOK_RETRY_HOURS", 24.0)
+"""So long a delivery is tried; then its endpoint is disabled, or the delivery given up if others were taken."""
+WEBHOOK_KEEP_DAYS: int = env.int("WEBHOOK_KEEP_DAYS", 7)
+"""Days after which deliveries are deleted, those that could not be made as well."""
 
 EXPORTS_OPEN_MAX: int = env.int("EXPORTS_OPEN_MAX", 3)
 """Exports of one application that may be waiting or running."""
@@ -377,8 +394,12 @@ _PROVIDER_DEFAULTS = {
     "APNS_SANDBOX_URL": "https://api.sandbox.push.apple.com:443",
     "FCM_URL": "https://fcm.googleapis.com",
     "FCM_TOKEN_URL": "https://oauth2.googleapis.com/token",
+    "SOLAPI_URL": "https://api.solapi.com",
+    "TWILIO_URL": "https://api.twilio.com",
+    "NHN_SMS_URL": "https://sms.api.nhncloudservice.com",
+    "NHN_KAKAO_URL": "https://kakaotalk-bizmessage.api.nhncloudservice.com",
 }
-_PROVIDER_DOMAINS = (".push.apple.com", ".googleapis.com")
+_PROVIDER_DOMAINS = (".push.apple.com", ".googleapis.com", ".solapi.com", ".twilio.com", ".nhncloudservice.com")
 
 
 def provider_url(name: str) -> str:
@@ -396,6 +417,10 @@ APNS_URL = provider_url("APNS_URL")
 APNS_SANDBOX_URL = provider_url("APNS_SANDBOX_URL")
 FCM_URL = provider_url("FCM_URL")
 FCM_TOKEN_URL = provider_url("FCM_TOKEN_URL")
+SOLAPI_URL = provider_url("SOLAPI_URL")
+TWILIO_URL = provider_url("TWILIO_URL")
+NHN_SMS_URL = provider_url("NHN_SMS_URL")
+NHN_KAKAO_URL = provider_url("NHN_KAKAO_URL")
 PROVIDER_CA_FILE: str = env.str("PROVIDER_CA_FILE", "")
 PROVIDER_CONNECTIONS: int = env.int("PROVIDER_CONNECTIONS", 8)
 PROVIDER_STREAMS: int = env.int("PROVIDER_STREAMS", 100)
@@ -410,6 +435,17 @@ BREAKER_MIN_MISMATCHES: int = env.int("BREAKER_MIN_MISMATCHES", 50)
 BREAKER_MISMATCH_SHARE: float = env.float("BREAKER_MISMATCH_SHARE", 0.3)
 BREAKER_COOLDOWN_S: int = env.int("BREAKER_COOLDOWN_S", 900)
 """Between probes of a credential that was refused or does not fit; of a failing provider, the longest."""
+
+SOFT_FAILURES_MAX: int = env.int("SOFT_FAILURES_MAX", 5)
+"""Soft bounces, phones that are off and the like, in a row, that end a subscription."""
+SOFT_FAILURE_DAYS: int = env.int("SOFT_FAILURE_DAYS", 30)
+"""A failure that comes later than this after the last one is the first again."""
+GATEWAY_ASK_AFTER_S: int = env.int("GATEWAY_ASK_AFTER_S", 120)
+"""When a gateway is asked for reports of a request that have not come by webhook."""
+GATEWAY_ASK_WAITS_S: list[int] = env.list("GATEWAY_ASK_WAITS_S", cast=int, default=[300, 900, 3_600, 14_400, 86_400])
+"""The waits between further questions; after the last one it is not asked again."""
+WEBHOOK_BODY_MAX_BYTES: int = env.int("WEBHOOK_BODY_MAX_BYTES", 2 * 1024 * 1024)
+"""A provider's report; what is larger is refused."""
 
 # --- Rates and outages -------------------------------------------------------------------------------------------
 
@@ -431,6 +467,24 @@ BREAKER_OUTAGE_SHARE: float = env.float("BREAKER_OUTAGE_SHARE", 0.5)
 BREAKER_OUTAGE_COOLDOWN_S: int = env.int("BREAKER_OUTAGE_COOLDOWN_S", 10)
 """To the first probe of a provider that failed; doubled by each probe that fails, up to `BREAKER_COOLDOWN_S`."""
 BREAKER_PROBE_MESSAGES: int = env.int("BREAKER_PROBE_MESSAGES", 5)
+
+# --- Streams of inboxes (the process `live`) ----------------------------------------------------------------------
+
+LIVE_URL: str = env.str("LIVE_URL", "") or PUBLIC_URL
+"""Where devices reach the process `live`; the same as PUBLIC_URL if the proxy sends `/api/v1/in-app/stream` there."""
+LIVE_CONNECTIONS_MAX: int = env.int("LIVE_CONNECTIONS_MAX", 20_000)
+"""Open streams of one process, some 30 kB of memory each."""
+LIVE_CONNECTIONS_PER_SUBSCRIPTION: int = env.int("LIVE_CONNECTIONS_PER_SUBSCRIPTION", 3)
+"""With one more the oldest is closed."""
+LIVE_CONNECTIONS_PER_ADDRESS: int = env.int("LIVE_CONNECTIONS_PER_ADDRESS", 1_000)
+"""Of one IPv4 address, or of one /64: a whole office, or a carrier's gateway."""
+LIVE_QUEUE_MAX: int = env.int("LIVE_QUEUE_MAX", 100)
+"""Events that wait for a client that takes them slowly; with more it is cut off, and resumes."""
+LIVE_HEARTBEAT_S: float = env.float("LIVE_HEARTBEAT_S", 20.0)
+LIVE_CHECK_S: float = env.float("LIVE_CHECK_S", 30.0)
+"""How often it is looked whether who listens still may."""
+LIVE_DATABASE_THREADS: int = env.int("LIVE_DATABASE_THREADS", 4)
+"""Threads of one process, each with at most one connection to PostgreSQL."""
 
 # --- API ---------------------------------------------------------------------------------------------------------
 

@@ -161,6 +161,8 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             "priority",
             "ttl_s",
             "messages_per_minute",
+            "purpose",
+            "category",
             "when_over_quota",
         )
         help_texts = {
@@ -308,7 +310,12 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         ),
         (
             gettext_lazy("Audience"),
-            {"fields": ("targeting_criteria", "priority", "ttl_s", "messages_per_minute", "when_over_quota")},
+            {
+                "fields": (
+                    *("targeting_criteria", "purpose", "category"),
+                    *("priority", "ttl_s", "messages_per_minute", "when_over_quota"),
+                )
+            },
         ),
         (
             gettext_lazy("Times"),

@@ -17,7 +17,7 @@ from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota, Segment
 from apps.messaging.api.messages import RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
-from apps.messaging.models import Priority
+from apps.messaging.models import Priority, Purpose
 from apps.messaging.retry import Fault
 from apps.tenants.channels import ChannelType
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
@@ -189,6 +189,8 @@ class CampaignOutput(serializers.Serializer[Any]):
     priority = serializers.ChoiceField(Priority.choices)
     ttl_s = serializers.IntegerField(allow_null=True)
     messages_per_minute = serializers.IntegerField(allow_null=True)
+    purpose = serializers.ChoiceField(Purpose.choices)
+    category = serializers.CharField()
     when_over_quota = serializers.ChoiceField(OverQuota.choices)
     template_id = serializers.UUIDField(allow_null=True)
     title = serializers.CharField()
@@ -239,6 +241,12 @@ class CampaignInput(StrictSerializer):
         allow_null=True,
         required=False,
         help_text="The throttle, within 10 % over a minute; as fast as it goes unless told. The time to live goes on.",
+    )
+    purpose = serializers.ChoiceField(
+        Purpose.choices, required=False, help_text="`transactional` unless told; `marketing` needs consent."
+    )
+    category = serializers.SlugField(
+        max_length=50, allow_blank=True, required=False, help_text="What recipients may have opted out of."
     )
     when_over_quota = serializers.ChoiceField(
         OverQuota.choices,

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
-from apps.messaging.models import Dispatch, MessageTemplate, Priority
+from apps.messaging.models import Dispatch, MessageTemplate, Priority, Purpose
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.ids import new_id
@@ -81,6 +81,11 @@ class MessageCampaign(models.Model):
     ttl_s = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
     messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True, blank=True)
     """The throttle; null: as fast as it goes."""
+    purpose = models.CharField(
+        _("purpose"), max_length=16, choices=Purpose.choices, default=Purpose.TRANSACTIONAL, db_default="transactional"
+    )
+    category = models.CharField(_("category"), max_length=50, blank=True, db_default="")
+    """Slug of what recipients may have opted out of."""
     when_over_quota = models.CharField(
         _("beyond the quota"), max_length=8, choices=OverQuota.choices, default=OverQuota.REFUSE
     )

@@ -26,7 +26,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from apps.messaging.adapters.base import Outcome, Result
-from apps.messaging.adapters.registry import ADAPTERS
+from apps.messaging.adapters.registry import types_reached_by
 from apps.messaging.models import BatchState, DispatchBatch
 from apps.messaging.rates import note_pushbacks
 from apps.tenants.models import BreakerCause, ChannelCredential
@@ -81,7 +81,7 @@ def wake(application_id: UUID, provider: str, probe_at: datetime | None) -> None
     """The breaker was closed: what waits for its next probe is due now. Index: `batch_waiting`."""
     if probe_at is None:
         return
-    types = [type_ for type_, (_, adapter) in ADAPTERS.items() if adapter.name == provider]
+    types = types_reached_by(provider)
     waiting = DispatchBatch.objects.filter(
         state=BatchState.WAITING, due_at=probe_at, application_id=application_id, subscription_type__in=types
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from apps.messaging.adapters.base import Content, ContentError
-from apps.messaging.adapters.registry import adapters_of
+from apps.messaging.adapters.base import Adapter, Content, ContentError
+from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.models import Dispatch, MessageTemplate, MessageTemplateVersion
 from apps.messaging.rendering import CompiledTemplate, RenderError, TemplateSyntaxError, compile_template
+from apps.messaging.variants import Words, language_key, read_variants, words_for
+from apps.tenants.channels import ChannelType
+from apps.tenants.models import Application, ChannelCredential
 from automata_signal.errors import ValidationFailed
 
 VARIABLES_MAX_BYTES = 64 * 1024
@@ -27,6 +31,10 @@ class ContentSource:
     variables: Mapping[str, Any] = field(default_factory=dict)
     template_version: MessageTemplateVersion | None = None
     is_personalised: bool = False
+    """Rendered for each recipient, whose message holds its own words."""
+    languages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Language → title, body and data instead (`variants`)."""
+    channel_type: str = ChannelType.PUSH
 
     @classmethod
     def of_dispatch(cls, dispatch: Dispatch) -> ContentSource:
@@ -37,24 +45,56 @@ class ContentSource:
             options=dispatch.options,
             variables=dispatch.variables,
             is_personalised=dispatch.is_personalised,
+            languages=dispatch.languages,
+            channel_type=dispatch.channel_type,
         )
 
-    def compiled(self) -> CompiledTemplate:
-        return compile_template(title=self.title, body=self.body, data=self.data)
+    @property
+    def is_html(self) -> bool:
+        return is_html(self.channel_type, self.options)
+
+    def compiled(self, language: str = "") -> CompiledTemplate:
+        """The template, in the words of `language` if there are any."""
+        key = language_key(self.languages, language)
+        words = self.languages[key] if key else {"title": self.title, "body": self.body, "data": self.data}
+        return compile_template(**words, html=self.is_html)
 
     def render(self, variables: Mapping[str, Any]) -> Content:
-        """What one recipient sees. `variables` are the recipient's; the source's own come after them.
+        """What one recipient sees. `variables` are the recipient's, their `language` among them; the source's own come
+        after them.
 
         Raises `RenderError`.
         """
         if not self.is_personalised:
             return Content(self.title, self.body, self.data, self.options)
-        rendered = self.compiled().render({**self.variables, **variables})
+        rendered = self.compiled(variables.get("language", "")).render({**self.variables, **variables})
         return Content(rendered.title, rendered.body, rendered.data, self.options)
+
+
+def is_html(channel_type: str, options: Mapping[str, Any]) -> bool:
+    """Whether the body is HTML: of an e-mail, unless its options say `"format": "text"`."""
+    return channel_type == ChannelType.EMAIL and options.get("format") != "text"
+
+
+class Preparer(Protocol):
+    """Completes the content of a channel from what the application has: an approved template, uploaded files."""
+
+    def __call__(self, application: Application, source: ContentSource) -> ContentSource:
+        """Raises `ValidationFailed` with the field."""
+
+
+_preparers: dict[str, list[Preparer]] = defaultdict(list)
+
+
+def register_preparer(channel_type: str, preparer: Preparer) -> None:
+    """Have `preparer` complete every content of the channel before it is checked; registering twice is once."""
+    if preparer not in _preparers[channel_type]:
+        _preparers[channel_type].append(preparer)
 
 
 def content_source(
     *,
+    application: Application,
     channel_type: str,
     template: MessageTemplate | None = None,
     title: str = "",
@@ -69,45 +109,73 @@ def content_source(
     with the field if the template is not active or has an error, or if a provider would refuse the content.
     """
     if template is None:
-        source = ContentSource(title, body, data or {}, options or {}, variables or {})
+        source = ContentSource(title, body, data or {}, options or {}, variables or {}, channel_type=channel_type)
     else:
-        if not template.is_active:
-            raise ValidationFailed.of("template_id", "the template is not active")
-        source = ContentSource(
-            title=template.title_template,
-            body=template.body_template,
-            data=template.data_template,
-            options={**template.options, **(options or {})},
-            variables=variables or {},
-            template_version=template.versions.get(version=template.version),
-            is_personalised=not check_template(template.title_template, template.body_template, template.data_template),
-        )
-    check_content(source, channel_type=channel_type)
+        source = _of_template(template, channel_type, options or {}, variables or {})
+    for preparer in _preparers[channel_type]:
+        source = preparer(application, source)
+    check_content(source, application=application)
     return source
 
 
-def check_template(title: str, body: str, data: Mapping[str, Any]) -> bool:
-    """Whether the template is the same for everybody. Raises `ValidationFailed` with field, line and column."""
+def _of_template(
+    template: MessageTemplate, channel_type: str, options: Mapping[str, Any], variables: Mapping[str, Any]
+) -> ContentSource:
+    if not template.is_active:
+        raise ValidationFailed.of("template_id", "the template is not active")
+    own = Words(template.title_template, template.body_template, template.data_template, template.options)
+    words, languages = words_for(channel_type, own, read_variants(template.variants))
+    source = ContentSource(
+        title=words.title,
+        body=words.body,
+        data=words.data,
+        options={**words.options, **options},
+        variables=variables,
+        template_version=template.versions.get(version=template.version),
+        languages={key: {"title": w.title, "body": w.body, "data": dict(w.data)} for key, w in languages.items()},
+        channel_type=channel_type,
+    )
+    is_static = check_template(source.title, source.body, source.data, html=source.is_html)
+    return replace(source, is_personalised=bool(languages) or not is_static)
+
+
+def check_template(title: str, body: str, data: Mapping[str, Any], *, html: bool = False, field: str = "") -> bool:
+    """Whether the template is the same for everybody. Raises `ValidationFailed` with field, line and column; `field` is
+    put before the field's name."""
     try:
-        return compile_template(title=title, body=body, data=data).is_static
+        return compile_template(title=title, body=body, data=data, html=html).is_static
     except TemplateSyntaxError as error:
         place = f"line {error.line}, column {error.column}: {error.message}"
-        raise ValidationFailed.of(error.field, place) from None
+        raise ValidationFailed.of(f"{field}{error.field}", place) from None
 
 
-def check_content(source: ContentSource, *, channel_type: str) -> None:
-    """Ask each adapter of the channel whether its provider would take it; of a template, what is fixed of it."""
-    adapters = adapters_of(channel_type)
-    if not adapters:
+def check_content(source: ContentSource, *, application: Application) -> None:
+    """Ask the adapters by which the application sends whether their providers would take it; of a template, what is
+    fixed of it, in every language."""
+    types = subscription_types_of(source.channel_type)
+    if not types:
         raise ValidationFailed.of("channel_type", "nothing is sent on this channel yet")
+    adapters = {adapter.name: adapter for type_ in types for adapter in used_adapters(application, type_)}
     try:
-        content = source.render({})
-        for adapter in adapters:
-            adapter.check_content(content)
+        for language in ("", *source.languages):
+            content = source.render({"language": language})
+            for adapter in adapters.values():
+                adapter.check_content(content)
     except ContentError as error:
         raise ValidationFailed.of(error.field, error.message) from None
     except RenderError as error:
         raise ValidationFailed.of(error.field, error.message) from None
+
+
+def used_adapters(application: Application, subscription_type: str) -> Sequence[Adapter]:
+    """The adapters by which the application reaches this type: those it has a credential for, else all there are."""
+    adapters = adapters_for(subscription_type)
+    if len(adapters) == 1:
+        return adapters
+    names = [adapter.name for adapter in adapters]
+    credentials = ChannelCredential.objects.for_application(application).filter(provider__in=names, is_active=True)
+    used = set(credentials.values_list("provider", flat=True))
+    return [adapter for adapter in adapters if adapter.name in used] or adapters
 
 
 def recipient_variables(

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome, Result
-from apps.messaging.adapters.reasons import APNS, FCM
+from apps.messaging.adapters.registry import all_adapters
 from apps.messaging.recorders import StatusCount
 from automata_signal import metrics
 
@@ -21,7 +21,7 @@ _OWN_REASONS = frozenset(
         *("quota_exceeded", "operation_timedout", "couldnt_connect", "couldnt_resolve_host"),
     }
 )
-REASONS = _OWN_REASONS | {reason for _, reason in (*APNS, *FCM) if reason} | {outcome.value for outcome in Outcome}
+REASONS = _OWN_REASONS.union((o.value for o in Outcome), *(adapter.reasons for adapter in all_adapters().values()))
 """What `automata_messages_failed_total` tells apart. Providers may say anything."""
 
 

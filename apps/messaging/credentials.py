@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from apps.messaging.adapters.base import Adapter, CredentialError
-from apps.messaging.adapters.registry import ADAPTERS
+from apps.messaging.adapters.registry import all_adapters
 from apps.tenants.providers import Secret, register_secret_check
 from automata_signal.errors import FieldProblem
 
 
 def register_secret_checks() -> None:
     """At start-up, for every adapter there is."""
-    for _, adapter in ADAPTERS.values():
+    for adapter in all_adapters().values():
         register_secret_check(adapter.name, partial(_problems, adapter), adapter.summarise_secret)
 
 

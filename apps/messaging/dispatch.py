@@ -165,8 +165,7 @@ class Line:
 
     def send(self) -> None:
         """Send the first claim and those that join; when it returns, every answer is recorded."""
-        first = self._first.claim.batch
-        sender = sender_for(self._route.credential, first.subscription_type)
+        sender = sender_for(self._route.credential)
         try:
             for result in sender.send(self._deliveries()):
                 sending = self._by_range[result.message_id[:PREFIX_LENGTH]]
@@ -297,14 +296,14 @@ class Sending:
             self._most -= chunk
             for recipient in islice(self.rest, chunk):
                 chunk -= 1
-                message_id, _, _, token, test_type, content = recipient
+                message_id, subscription_id, _, token, test_type, content = recipient
                 try:
                     address = decrypt(token).decode()
                 except DecryptionError:
                     claim.unsendable["token_unreadable"].append(message_id)
                     continue
                 self._under_way += 1
-                yield Delivery(message_id, address, content or shared, test_type, expires_at)
+                yield Delivery(message_id, address, content or shared, test_type, expires_at, subscription_id)
                 if not may_go_on():
                     self.pace.put_back(chunk)
                     break

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource
-from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
+from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus, Purpose
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.subscriptions.targeting import REACHABLE, compile_criteria
 from apps.tenants.models import Application
@@ -37,6 +37,8 @@ def dispatch_create(
     campaign_id: UUID | None = None,
     audience: dict[str, Any] | None = None,
     messages_per_minute: int | None = None,
+    purpose: str = Purpose.TRANSACTIONAL,
+    category: str = "",
 ) -> Dispatch:
     """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named.
 
@@ -54,6 +56,9 @@ def dispatch_create(
         options=dict(content.options),
         variables=dict(content.variables),
         is_personalised=content.is_personalised,
+        languages={key: dict(words) for key, words in content.languages.items()},
+        purpose=purpose,
+        category=category,
         audience=audience,
         ttl_s=ttl_s,
         messages_per_minute=messages_per_minute,

@@ -8,6 +8,7 @@ Dispatch        what to send, to whom and how: one API request, or one launch of
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.utils import timezone
@@ -15,6 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
+from apps.messaging.inbox.models import InboxItem as InboxItem
+from apps.messaging.webhooks.models import WebhookDelivery as WebhookDelivery
+from apps.messaging.webhooks.models import WebhookEndpoint as WebhookEndpoint
+from apps.messaging.webhooks.models import WebhookLane as WebhookLane
+from apps.messaging.webhooks.models import WebhookReader as WebhookReader
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
@@ -37,6 +43,10 @@ class MessageTemplate(models.Model):
     data_template = models.JSONField(_("data"), default=dict, blank=True)
     options = models.JSONField(_("options"), default=dict, blank=True)
     """The channel's own fields, as in `Content.options`; not rendered."""
+    variants = models.JSONField(
+        _("variants"), default=list, blank=True, db_default=models.Value([], models.JSONField())
+    )
+    """What it says on one channel or in one language instead (`apps.messaging.variants`)."""
     is_active = models.BooleanField(_("active"), default=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
@@ -64,6 +74,7 @@ class MessageTemplateVersion(models.Model):
     body_template = models.TextField(_("body"), blank=True)
     data_template = models.JSONField(_("data"), default=dict)
     options = models.JSONField(_("options"), default=dict)
+    variants = models.JSONField(_("variants"), default=list, db_default=models.Value([], models.JSONField()))
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     created_by = models.CharField(_("by"), max_length=200, blank=True)
 
@@ -83,6 +94,13 @@ class Priority(models.TextChoices):
     HIGH = "high", _("High")
     MEDIUM = "medium", _("Medium")
     LOW = "low", _("Low")
+
+
+class Purpose(models.TextChoices):
+    """Why it is sent: advertising needs consent, and keeps to the rules of `apps.messaging.courtesy`."""
+
+    TRANSACTIONAL = "transactional", _("Transactional")
+    MARKETING = "marketing", _("Marketing")
 
 
 class DispatchState(models.TextChoices):
@@ -110,6 +128,13 @@ class Dispatch(models.Model):
     data = models.JSONField(_("data"), default=dict)
     options = models.JSONField(_("options"), default=dict)
     variables = models.JSONField(_("variables"), default=dict)
+    languages = models.JSONField(_("languages"), default=dict, db_default=models.Value({}, models.JSONField()))
+    """Language → title, body and data that its speakers get instead; messages hold the words they got."""
+    purpose = models.CharField(
+        _("purpose"), max_length=16, choices=Purpose.choices, default=Purpose.TRANSACTIONAL, db_default="transactional"
+    )
+    category = models.CharField(_("category"), max_length=50, blank=True, db_default="")
+    """Slug of what the recipient may have opted out of; empty: nothing in particular."""
     is_personalised = models.BooleanField(_("personalised"), default=False)
     audience = models.JSONField(_("audience"), null=True)
     """Targeting criteria with segments resolved; null when the recipients were named."""
@@ -322,6 +347,41 @@ class MessageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} · {self.message_id}"
+
+
+class GatewayRequest(models.Model):
+    """A request to a gateway whose later reports name the request and not our messages (`Result.request_id`).
+
+    Reports are matched by it, and asked for while some are missing. One request may be several rows: results are
+    recorded in slices.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
+    credential_id = models.UUIDField(_("credential"))
+    provider = models.CharField(_("provider"), max_length=16)
+    request_id = models.CharField(_("request"), max_length=100)
+    message_ids = ArrayField(models.UUIDField(), verbose_name=_("messages"))
+    references = ArrayField(models.CharField(max_length=100), verbose_name=_("the provider's ids"))
+    """The provider's id of each message, in the order of `message_ids`."""
+    sent_at = models.DateTimeField(_("sent"), default=timezone.now)
+    ask_at = models.DateTimeField(_("asked next"), null=True)
+    """When the gateway is asked for reports that have not come; null: no more."""
+    asked = models.PositiveSmallIntegerField(_("asked"), default=0)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("gateway request")
+        verbose_name_plural = _("gateway requests")
+        indexes = (
+            models.Index(fields=("credential_id", "request_id"), name="gateway_request_by_id"),
+            models.Index(fields=("ask_at",), name="gateway_request_due", condition=models.Q(ask_at__isnull=False)),
+            models.Index(fields=("application", "id"), name="gateway_request_by_app"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider} · {self.request_id}"
 
 
 class MessageRequeue(models.Model):

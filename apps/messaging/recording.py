@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
@@ -22,14 +22,15 @@ from django.utils import timezone
 
 from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome, Result
-from apps.messaging.adapters.registry import adapter_for
+from apps.messaging.adapters.registry import adapter_named
 from apps.messaging.breaker import Breaker
 from apps.messaging.claims import Claim, finish_batch, move, renew_lease
 from apps.messaging.counting import count_answers
+from apps.messaging.gateway_requests import keep_requests
 from apps.messaging.making import Recipient
 from apps.messaging.models import MessageStatus
 from apps.messaging.recorders import StatusCount, record
-from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
+from apps.subscriptions.services import Strike, SubscriptionEnd, subscriptions_end, subscriptions_strike
 from apps.tenants.models import ChannelCredential
 from apps.tenants.services import credential_note_error
 from automata_signal import metrics
@@ -138,8 +139,10 @@ class Recording:
                     metadata=self._success_note if step is _ACCEPTED else details,
                     retry_at=step.retry_at,
                 )
+            keep_requests(self.credential, results, now)
             if not breaker_is_open:
                 self._end_subscriptions(results, now)
+                self._count_strikes(plan, results, now)
             record(counts, reserved_at=self.claim.reserved_at)
         count_answers(self.credential.provider, results)
         metrics.RECORD_SECONDS.observe(time.perf_counter() - began)
@@ -165,7 +168,7 @@ class Recording:
                     attempt=attempt,
                     now=now.timestamp(),
                     expires_at=self.claim.batch.expires_at.timestamp(),
-                    resend_is_harmless=adapter_for(self.claim.batch.subscription_type).resend_is_harmless,
+                    resend_is_harmless=adapter_named(self.credential.provider).resend_is_harmless,
                 )
             due, error_reason = retries[alike]
             step = PlannedStep(
@@ -193,6 +196,21 @@ class Recording:
         ]
         if ends:
             subscriptions_end(application_id=self.claim.batch.application_id, ends=ends, occurred_at=now)
+
+    def _count_strikes(
+        self, plan: Mapping[PlannedStep, Sequence[str]], results: Sequence[Result], now: datetime
+    ) -> None:
+        """Count the failures that end a subscription only when they repeat: of messages that are not tried again."""
+        soft = {r.message_id: r for r in results if r.soft_status is not None}
+        if not soft:
+            return
+        failed = {message_id for step, ids in plan.items() if step.name == "fail" for message_id in ids}
+        strikes = [
+            Strike(UUID(self._by_id[message_id].subscription_id), r.soft_status, r.reason)
+            for message_id, r in soft.items()
+            if message_id in failed and r.soft_status is not None
+        ]
+        subscriptions_strike(application_id=self.claim.batch.application_id, strikes=strikes, occurred_at=now)
 
     def _note_refusal(self, results: Sequence[Result]) -> None:
         """Show the operator the last refusal of the credential itself."""

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from apps.messaging import breaker
 from apps.messaging.adapters.base import Sender
-from apps.messaging.adapters.registry import adapter_for, endpoint_for
+from apps.messaging.adapters.registry import adapter_named, adapters_for, endpoint_for
 from apps.tenants.models import BreakerCause, ChannelCredential
+from apps.tenants.services import credential_builtin
 
 
 class NoCredential(LookupError):
@@ -38,11 +39,7 @@ def route_for(application_id: UUID, subscription_type: str) -> Route | datetime:
     A credential whose probe is due is the route of the one worker that probes. One that does not fit the addresses is
     not replaced: they would not fit the next either, which must reach the same app. Raises `NoCredential`.
     """
-    provider = adapter_for(subscription_type).name
-    rows = ChannelCredential.objects.filter(application_id=application_id, provider=provider, is_active=True)
-    credentials = list(rows.order_by("position", "id"))
-    if not credentials:
-        raise NoCredential(f"the application has no active {provider} credential")
+    credentials = _credentials(application_id, subscription_type)
     waits = []
     for place, credential in enumerate(credentials):
         has_next = place + 1 < len(credentials)
@@ -56,18 +53,30 @@ def route_for(application_id: UUID, subscription_type: str) -> Route | datetime:
     return min(waits)
 
 
+def _credentials(application_id: UUID, subscription_type: str) -> list[ChannelCredential]:
+    """The active credentials of every provider that reaches the type, in the order in which they are to be used."""
+    adapters = adapters_for(subscription_type)
+    providers = [adapter.name for adapter in adapters]
+    of_application = ChannelCredential.objects.filter(application_id=application_id, provider__in=providers)
+    credentials = list(of_application.filter(is_active=True).order_by("position", "id"))
+    if credentials:
+        return credentials
+    if not adapters[0].needs_secret and not of_application.exists():
+        return [credential_builtin(application_id, adapters[0].name)]
+    raise NoCredential(f"the application has no active {' or '.join(providers)} credential")
+
+
 _senders: dict[UUID, tuple[Mapping[str, Any], Sender]] = {}
 
 
-def sender_for(credential: ChannelCredential, subscription_type: str) -> Sender:
+def sender_for(credential: ChannelCredential) -> Sender:
     """An open sender for the credential; a changed secret gets a new one."""
     secret, sender = _senders.get(credential.pk, (None, None))
     if sender is not None and secret == credential.secret:
         return sender
     if sender is not None:
         sender.close()
-    adapter = adapter_for(subscription_type)
-    sender = adapter.open(credential.secret, endpoint_for(adapter.name))
+    sender = adapter_named(credential.provider).open(credential.secret, endpoint_for(credential.provider))
     _senders[credential.pk] = (credential.secret, sender)
     return sender
 

@@ -15,9 +15,9 @@ from django.db.models import ProtectedError
 from django.utils import timezone
 
 from apps.messaging import charges, lifecycle, retry
-from apps.messaging.adapters.base import ContentError
-from apps.messaging.adapters.registry import adapter_for, subscription_types_of
-from apps.messaging.content import ContentSource, check_template, recipient_variables
+from apps.messaging.adapters.base import Adapter, ContentError
+from apps.messaging.adapters.registry import OPTION_CHECKS, subscription_types_of
+from apps.messaging.content import ContentSource, check_template, is_html, recipient_variables, used_adapters
 from apps.messaging.dispatches import dispatch_create, expires_at
 from apps.messaging.models import (
     BatchState,
@@ -27,10 +27,12 @@ from apps.messaging.models import (
     MessageStatus,
     MessageTemplate,
     MessageTemplateVersion,
+    Purpose,
 )
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.rendering import RenderError
+from apps.messaging.variants import read_variants
 from apps.subscriptions.models import AppUser
 from apps.tenants.application_settings import DEFAULT_TTL_S
 from apps.tenants.models import Application
@@ -90,6 +92,8 @@ def messages_send(
     ttl_s: int | None = None,
     send_at: datetime | None = None,
     campaign_id: UUID | None = None,
+    purpose: str = Purpose.TRANSACTIONAL,
+    category: str = "",
 ) -> SendResult:
     """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
 
@@ -115,6 +119,8 @@ def messages_send(
             content=content,
             ttl_s=ttl_of(application, ttl_s),
             campaign_id=campaign_id,
+            purpose=purpose,
+            category=category,
         )
         messages = _insert(dispatch, rows, due_at=due_at, queue_now=send_at is None)
         charges.reserve(application_id=application.pk, channel_type=channel_type, messages=len(messages))
@@ -200,15 +206,18 @@ def _skipped_users(application: Application, external_ids: set[str]) -> list[Ski
 def _rendered(application: Application, content: ContentSource, recipients: Sequence[_Named]) -> list[_Row]:
     """Each recipient's own content where it differs, checked against the provider's limits."""
     rows = []
+    adapters = {type_: used_adapters(application, type_) for type_ in {row.type for row in recipients}}
     for row in recipients:
         own: tuple[str | None, str | None, str | None] = (None, None, None)
         if content.is_personalised:
-            own = _render_for(application, content, row)
+            own = _render_for(application, content, row, adapters[row.type])
         rows.append(_Row(row.id, row.user_id, row.external_id, row.type, *own))
     return rows
 
 
-def _render_for(application: Application, content: ContentSource, recipient: _Named) -> tuple[str, str, str]:
+def _render_for(
+    application: Application, content: ContentSource, recipient: _Named, adapters: Sequence[Adapter]
+) -> tuple[str, str, str]:
     variables = recipient_variables(
         external_id=recipient.external_id or "",
         properties=orjson.loads(recipient.properties or "{}"),
@@ -219,7 +228,8 @@ def _render_for(application: Application, content: ContentSource, recipient: _Na
     try:
         # What the caller sent with this request is meant for this request, so it comes before stored properties.
         rendered = content.render({**variables, **content.variables})
-        adapter_for(recipient.type).check_content(rendered)
+        for adapter in adapters:
+            adapter.check_content(rendered)
     except (RenderError, ContentError) as error:
         who = recipient.external_id or str(recipient.id)
         raise ValidationFailed.of(error.field, f"{error.message} (for recipient {who})") from None
@@ -317,7 +327,7 @@ def batch_of(*, application: Application, message_id: UUID, lock: bool = False) 
 
 # --- Templates ---------------------------------------------------------------------------------------------------
 
-_VERSIONED = ("title_template", "body_template", "data_template", "options")
+_VERSIONED = ("title_template", "body_template", "data_template", "options", "variants")
 
 
 def template_create(*, application: Application, created_by: str, **fields: Any) -> MessageTemplate:
@@ -363,13 +373,26 @@ def template_delete(*, template: MessageTemplate) -> None:
 
 
 def _check(template: MessageTemplate) -> None:
-    from apps.messaging.adapters.push_content import check_options
-
+    """The syntax of all words, and the options: those of a channel's words by that channel's rules. What is said on
+    every channel has options that some channel knows; which they are for is seen when it is sent."""
     check_template(template.title_template, template.body_template, template.data_template)
-    try:
-        check_options(template.options)
-    except ContentError as error:
-        raise ValidationFailed.of(error.field, error.message) from None
+    variants = read_variants(template.variants)
+    for index, (channel, _, words) in enumerate(variants):
+        html = is_html(channel, words.options)
+        check_template(words.title, words.body, words.data, html=html, field=f"variants.{index}.")
+        _check_options(words.options, [channel] if channel else list(OPTION_CHECKS), field=f"variants.{index}.")
+    _check_options(template.options, list(OPTION_CHECKS))
+
+
+def _check_options(options: Mapping[str, Any], channels: Sequence[str], *, field: str = "") -> None:
+    """Raise `ValidationFailed` unless one of the channels takes the options; the first one's word if none does."""
+    problems = []
+    for channel in channels:
+        try:
+            return OPTION_CHECKS[channel](options)
+        except ContentError as error:
+            problems.append(error)
+    raise ValidationFailed.of(f"{field}{problems[0].field}", problems[0].message)
 
 
 def _keep_version(template: MessageTemplate, created_by: str) -> None:

@@ -9,7 +9,9 @@ from celery import shared_task
 from celery.signals import worker_process_shutdown
 
 from apps.messaging import dispatch, partitions, requeue, retention, sweeps
+from apps.messaging.receipts.hooks import ask_for_reports
 from apps.messaging.senders import close_senders
+from apps.messaging.webhooks import tasks as webhook_tasks  # noqa: F401  (Celery looks for tasks here)
 from automata_signal.celery import begun
 from automata_signal.task_context import log_fields
 
@@ -82,3 +84,8 @@ def check_partitions() -> list[str]:
 @worker_process_shutdown.connect
 def on_worker_process_shutdown(**_: Any) -> None:
     close_senders()
+
+
+@shared_task(name="messaging.ask_for_reports")
+def ask_gateways() -> None:
+    ask_for_reports()

@@ -12,6 +12,15 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.subscriptions.imports.models import Import as Import
+from apps.subscriptions.preferences.models import ActiveHours as ActiveHours
+from apps.subscriptions.preferences.models import ConsentEvent as ConsentEvent
+from apps.subscriptions.preferences.models import ConsentNotice as ConsentNotice
+from apps.subscriptions.preferences.models import MarketingConsent as MarketingConsent
+from apps.subscriptions.preferences.models import MessageCategory as MessageCategory
+from apps.subscriptions.preferences.models import OptIn as OptIn
+from apps.subscriptions.preferences.models import Preference as Preference
+from apps.subscriptions.preferences.models import Suppression as Suppression
+from apps.subscriptions.preferences.models import SuppressionEvent as SuppressionEvent
 from apps.subscriptions.status import SubscriptionStatus, group_of
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.encryption import EncryptedTextField
@@ -116,6 +125,9 @@ class Subscription(models.Model):
     subscribed_at = models.DateTimeField(_("subscribed"), null=True, blank=True)
     unsubscribed_at = models.DateTimeField(_("unsubscribed"), null=True, blank=True)
     last_active_at = models.DateTimeField(_("last active"), null=True, blank=True)
+    soft_failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0, db_default=0, editable=False)
+    """Soft bounces and the like since something last arrived; enough of them end it (`subscriptions_strike`)."""
+    soft_failed_at = models.DateTimeField(_("last such failure"), null=True, editable=False)
     total_messages_received = models.PositiveIntegerField(_("received"), default=0)
     total_messages_converted = models.PositiveIntegerField(_("converted"), default=0)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)

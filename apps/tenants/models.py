@@ -181,6 +181,14 @@ class ApiKey(models.Model):
 class Provider(models.TextChoices):
     APNS = "apns", "APNs"
     FCM = "fcm", "FCM"
+    SMTP = "smtp", "SMTP"
+    ANYMAIL = "anymail", _("E-mail provider (API)")
+    SOLAPI = "solapi", "Solapi (SMS)"
+    TWILIO = "twilio", "Twilio (SMS)"
+    NHN_SMS = "nhn_sms", "NHN Cloud (SMS)"
+    SOLAPI_KAKAO = "solapi_kakao", "Solapi (Alimtalk)"
+    NHN_KAKAO = "nhn_kakao", "NHN Cloud (Alimtalk)"
+    IN_APP = "in_app", _("In-app")
 
 
 class BreakerCause(models.TextChoices):

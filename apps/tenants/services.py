@@ -321,6 +321,18 @@ def credential_create(
     return credential
 
 
+def credential_builtin(application_id: UUID, provider: str) -> ChannelCredential:
+    """The credential of a provider that needs none, since it is ourselves; made on first use, once."""
+    with transaction.atomic():
+        application = Application.objects.select_for_update(no_key=True).get(pk=application_id)
+        found = ChannelCredential.objects.filter(application=application, provider=provider).first()
+        if found is not None:
+            return found
+        credential = ChannelCredential(application=application, provider=provider, name=provider, secret={})
+        _save(credential, "system")
+        return credential
+
+
 @transaction.atomic
 def credential_update(
     *,

@@ -360,9 +360,9 @@ def test_a_message_that_fails_before_it_was_sent_is_given_back(application, serv
 def test_a_message_that_may_have_arrived_uses_its_quota_up_and_costs_nothing(
     application, server, apns, terms, counters, agrees, settings, monkeypatch
 ):
-    from apps.messaging.adapters.registry import adapter_for
+    from apps.messaging.adapters.registry import adapter_named
 
-    monkeypatch.setattr(type(adapter_for("iOSPush")), "resend_is_harmless", False)
+    monkeypatch.setattr(type(adapter_named("apns")), "resend_is_harmless", False)
     settings.PROVIDER_TIMEOUT_S = 0.5
     terms(daily=5, price="1", credit=5)
     post(server, make_subscription(application, token="ab" * 32))

@@ -90,7 +90,7 @@ def statements(application, server, apns):
     campaign_id = server.post("campaigns", body).json()["data"]["id"]
     server.post(f"campaigns/{campaign_id}/launch")
     campaigns.fan_out(UUID(campaign_id))
-    content = content_source(channel_type="push", title="Hi", body="There")
+    content = content_source(application=application, channel_type="push", title="Hi", body="There")
     taken = send_all(application)
     make_due(application)
     taken += send_all(application)

@@ -27,7 +27,7 @@ SLOW_MS = 400
 
 def send_one(application, subscription, *, priority="medium") -> UUID:
     """A message to one device by the API's service; the id of its batch."""
-    content = content_source(channel_type="push", title="Hi", body="There")
+    content = content_source(application=application, channel_type="push", title="Hi", body="There")
     messages_send(
         application=application,
         channel_type="push",

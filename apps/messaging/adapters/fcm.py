@@ -20,7 +20,7 @@ from apps.messaging.adapters.base import Content, CredentialError, Delivery, End
 from apps.messaging.adapters.fcm_token import AccessTokens
 from apps.messaging.adapters.http2 import Answer, Request
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
-from apps.messaging.adapters.reasons import TOKEN_INVALID, fcm_verdict
+from apps.messaging.adapters.reasons import FCM, TOKEN_INVALID, fcm_verdict
 
 __all__ = ["FcmAdapter"]
 
@@ -44,6 +44,8 @@ class FcmAdapter:
 
     name: ClassVar[str] = "fcm"
     resend_is_harmless: ClassVar[bool] = True
+    needs_secret: ClassVar[bool] = True
+    reasons: ClassVar[frozenset[str]] = frozenset(reason for _, reason in FCM if reason)
 
     def __init__(self, *, target: str = "token") -> None:
         """`target` is the field that takes the address: `token`, or `fid`, which is to follow it."""
@@ -135,7 +137,7 @@ class FcmSender(PushSender):
         self._encoded.clear()  # the lifetime in it is in seconds from now
 
     def _build(self, delivery: Delivery, tag: Delivery | Again) -> Request[Tag] | Result:
-        message_id, address, content, _, expires_at = delivery
+        message_id, address, content, _, expires_at, _ = delivery
         encoded = self._encoded.get(id(content))
         if encoded is None or encoded.expires_at != expires_at:
             encoded = self._encode(content, expires_at)

@@ -1,47 +1,82 @@
-"""Which adapter serves which kind of subscription. A new channel is its file, and a line here."""
+"""Which adapters serve which kind of subscription. A new provider is its file, and a line here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
 from django.conf import settings
 
+from apps.messaging.adapters import in_app_content, push_content
 from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
 from apps.messaging.adapters.fcm import FcmAdapter
+from apps.messaging.adapters.in_app import InAppAdapter
 
 __all__ = [
-    "ADAPTERS",
-    "adapter_for",
+    "CHANNELS",
+    "OPTION_CHECKS",
+    "Reach",
     "adapter_named",
-    "adapters_of",
+    "adapters_for",
+    "all_adapters",
     "endpoint_for",
+    "providers_for",
     "subscription_types_of",
+    "types_reached_by",
 ]
 
-ADAPTERS: dict[str, tuple[str, Adapter]] = {
-    "iOSPush": ("push", ApnsAdapter()),
-    "AndroidPush": ("push", FcmAdapter()),
+
+class Reach(NamedTuple):
+    """How subscriptions of one type are reached."""
+
+    channel: str
+    adapters: tuple[Adapter, ...]
+    """One for each provider. The application's active credentials decide by which of them a message goes."""
+
+
+CHANNELS: dict[str, Reach] = {
+    "iOSPush": Reach("push", (ApnsAdapter(),)),
+    "AndroidPush": Reach("push", (FcmAdapter(),)),
+    "InAppMessage": Reach("in_app", (InAppAdapter(),)),
 }
-"""Subscription type (specification 3.3) → channel and adapter."""
+"""Subscription type (specification 3.3) → channel and adapters."""
 
 
-def adapter_for(subscription_type: str) -> Adapter:
-    """The adapter that reaches subscriptions of this type. Raises KeyError for a type that none reaches."""
-    return ADAPTERS[subscription_type][1]
+OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {"push": push_content.check_options}
+"""Channel → the check of its content's options, which raises `ContentError`."""
 
 
-def adapters_of(channel: str) -> list[Adapter]:
-    """All adapters of a channel; empty for a channel that has none."""
-    return [adapter for of_channel, adapter in ADAPTERS.values() if of_channel == channel]
+def adapters_for(subscription_type: str) -> tuple[Adapter, ...]:
+    """The adapters that reach subscriptions of this type. Raises KeyError for a type that none reaches."""
+    return CHANNELS[subscription_type].adapters
+
+
+def providers_for(subscription_type: str) -> list[str]:
+    """Their names in credentials."""
+    return [adapter.name for adapter in adapters_for(subscription_type)]
 
 
 def subscription_types_of(channel: str) -> list[str]:
-    """The subscription types that a message on this channel can reach."""
-    return [subscription_type for subscription_type, (of_channel, _) in ADAPTERS.items() if of_channel == channel]
+    """The subscription types that a message on this channel can reach; empty for a channel that has no adapter."""
+    return [subscription_type for subscription_type, reach in CHANNELS.items() if reach.channel == channel]
+
+
+def types_reached_by(provider: str) -> list[str]:
+    """The subscription types that this provider reaches."""
+    return [subscription_type for subscription_type in CHANNELS if provider in providers_for(subscription_type)]
+
+
+@cache
+def all_adapters() -> dict[str, Adapter]:
+    """Every adapter by its provider's name."""
+    return {adapter.name: adapter for reach in CHANNELS.values() for adapter in reach.adapters}
 
 
 def adapter_named(name: str) -> Adapter:
     """The adapter of a provider, by its name in credentials. Raises KeyError for an unknown one."""
-    return {adapter.name: adapter for _, adapter in ADAPTERS.values()}[name]
+    return all_adapters()[name]
 
 
 def endpoint_for(name: str) -> Endpoint:
@@ -49,9 +84,18 @@ def endpoint_for(name: str) -> Endpoint:
     addresses = {
         "apns": {"url": settings.APNS_URL, "sandbox_url": settings.APNS_SANDBOX_URL},
         "fcm": {"url": settings.FCM_URL, "token_url": settings.FCM_TOKEN_URL},
+        "solapi": {"url": settings.SOLAPI_URL},
+        "solapi_kakao": {"url": settings.SOLAPI_URL},
+        "twilio": {"url": settings.TWILIO_URL},
+        "nhn_sms": {"url": settings.NHN_SMS_URL},
+        "nhn_kakao": {"url": settings.NHN_KAKAO_URL},
+        "smtp": {"url": ""},  # in the credential
+        "anymail": {"url": ""},  # the provider that the credential names
+        "in_app": {"url": ""},  # ourselves
     }
     return Endpoint(
         **addresses[name],
+        public_url=settings.PUBLIC_URL,
         ca_file=settings.PROVIDER_CA_FILE,
         connections=settings.PROVIDER_CONNECTIONS,
         streams=settings.PROVIDER_STREAMS,

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from apps.messaging import requeue, retry, selectors, services
 from apps.messaging.content import VARIABLES_MAX_BYTES, content_source
-from apps.messaging.models import Message, MessageEvent, MessageRequeue, MessageStatus, Priority
+from apps.messaging.models import Message, MessageEvent, MessageRequeue, MessageStatus, Priority, Purpose
 from apps.tenants.channels import ChannelType
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
@@ -65,6 +65,8 @@ class MessagesInput(ContentFields):
     recipients = RecipientsInput()
     channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
     priority = serializers.ChoiceField(choices=Priority.choices, default=Priority.MEDIUM)
+    purpose = serializers.ChoiceField(choices=Purpose.choices, default=Purpose.TRANSACTIONAL)
+    category = serializers.SlugField(max_length=50, required=False)
     ttl_s = serializers.IntegerField(min_value=0, max_value=settings.MESSAGE_TTL_MAX_S, required=False)
     send_at = serializers.DateTimeField(required=False)
 
@@ -165,6 +167,7 @@ class MessagesView(SignalView):
         wanted = validated(MessagesInput, request.data)
         template_id = wanted.pop("template_id", None)
         content = content_source(
+            application=self.application,
             channel_type=wanted["channel_type"],
             template=selectors.template_get(self.application, template_id) if template_id else None,
             **{name: wanted.pop(name) for name in ("title", "body", "data", "options", "variables") if name in wanted},

@@ -14,6 +14,7 @@ from apps.messaging import selectors, services
 from apps.messaging.content import VARIABLES_MAX_BYTES, ContentSource, check_template, recipient_variables
 from apps.messaging.models import MessageTemplate, MessageTemplateVersion
 from apps.messaging.rendering import RenderError, compile_template
+from apps.messaging.variants import VARIANTS_MAX
 from apps.subscriptions.models import AppUser
 from apps.tenants.models import Application
 from apps.tenants.views import SignalView
@@ -34,6 +35,12 @@ class TemplateInput(StrictSerializer):
     body_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     data_template = serializers.DictField(required=False)
     options = serializers.DictField(required=False)
+    variants = serializers.ListField(
+        child=serializers.DictField(),
+        max_length=VARIANTS_MAX,
+        required=False,
+        help_text="What it says on one channel or in one language: channel, language, title, body, data, options.",
+    )
     is_active = serializers.BooleanField(required=False)
 
 
@@ -41,7 +48,7 @@ class TemplateOutput(serializers.ModelSerializer[MessageTemplate]):
     class Meta:
         model = MessageTemplate
         fields = (
-            *("id", "name", "description", "title_template", "body_template", "data_template", "options"),
+            *("id", "name", "description", "title_template", "body_template", "data_template", "options", "variants"),
             *("is_active", "version", "created_at", "updated_at"),
         )
 
@@ -50,7 +57,7 @@ class TemplateVersionOutput(serializers.ModelSerializer[MessageTemplateVersion])
     class Meta:
         model = MessageTemplateVersion
         fields = (
-            *("id", "version", "title_template", "body_template", "data_template", "options"),
+            *("id", "version", "title_template", "body_template", "data_template", "options", "variants"),
             *("created_at", "created_by"),
         )
 

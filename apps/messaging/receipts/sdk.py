@@ -69,11 +69,14 @@ _LOCK = """
 """
 
 
-def receipts_apply(*, application: Application, receipts: Sequence[Receipt], trusted: bool) -> list[ReceiptAnswer]:
+def receipts_apply(
+    *, application: Application, receipts: Sequence[Receipt], trusted: bool, shows_activity: bool = True
+) -> list[ReceiptAnswer]:
     """Record up to `RECEIPTS_MAX` receipts in one transaction; one answer for each, in their order.
 
     Unless `trusted` (an app server), each needs the handle of the message's own subscription: a wrong one and an
-    unknown message get the same answer, `rejected` as `not_found`.
+    unknown message get the same answer, `rejected` as `not_found`. `shows_activity` is whether somebody was at the
+    device: not if a provider says that it has delivered.
     """
     keyed = [(str(receipt.message_id), receipt) for receipt in receipts]
     if not keyed:
@@ -89,7 +92,7 @@ def receipts_apply(*, application: Application, receipts: Sequence[Receipt], tru
             if status == "accepted":
                 wanted[message_id, receipt.type] = receipt
         if wanted:
-            _record(application, rows, wanted)
+            _record(application, rows, wanted, shows_activity=shows_activity)
     return answers
 
 
@@ -124,7 +127,13 @@ class _Move(NamedTuple):
     metadata: dict[str, Any] | None
 
 
-def _record(application: Application, rows: dict[str, _Row], wanted: dict[tuple[str, str], Receipt]) -> None:
+def _record(
+    application: Application,
+    rows: dict[str, _Row],
+    wanted: dict[tuple[str, str], Receipt],
+    *,
+    shows_activity: bool,
+) -> None:
     """Move the messages, state by state, each state in one statement."""
     now = timezone.now()
     sends: dict[str, list[_Move]] = {PENDING: [], ERRORED: []}
@@ -153,7 +162,7 @@ def _record(application: Application, rows: dict[str, _Row], wanted: dict[tuple[
         application_id=application.pk,
         received=Counter(rows[move.id].subscription_id for move in receives),
         converted=Counter(rows[move.id].subscription_id for move in converts),
-        last_active_at=now,
+        last_active_at=now if shows_activity else None,
     )
     record(counts)
 

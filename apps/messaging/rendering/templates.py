@@ -92,8 +92,11 @@ class CompiledTemplate:
         )
 
 
-def compile_template(*, title: str = "", body: str = "", data: Mapping[str, Any] | None = None) -> CompiledTemplate:
-    """The compiled form of these sources; the last 512 different ones are kept.
+def compile_template(
+    *, title: str = "", body: str = "", data: Mapping[str, Any] | None = None, html: bool = False
+) -> CompiledTemplate:
+    """The compiled form of these sources; the last 512 different ones are kept. With `html`, what is put into the body
+    is escaped for where it stands.
 
     Raises TemplateSyntaxError, naming field, line and column.
     """
@@ -114,11 +117,11 @@ def compile_template(*, title: str = "", body: str = "", data: Mapping[str, Any]
             raise TemplateSyntaxError(field, f"longer than {MAX_SOURCE_CHARS} characters")
     if sum(map(encoded.count, ("{{", "{%", "{#"))) > MAX_DATA_TAGS:
         raise TemplateSyntaxError("data_template", f"more than {MAX_DATA_TAGS} tags")
-    return _compile(title, body, encoded)
+    return _compile(title, body, encoded, html)
 
 
 @lru_cache(maxsize=512)
-def _compile(title: str, body: str, data: str) -> CompiledTemplate:
+def _compile(title: str, body: str, data: str, html: bool) -> CompiledTemplate:
     return CompiledTemplate(
         _compile_text(title, "title_template", FUEL),
         _compile_text(body, "body_template", FUEL),

@@ -4,12 +4,16 @@ Locks are taken in one order everywhere, so that no two calls wait for each othe
 """
 
 from apps.subscriptions.services.slices import (
+    Strike,
     SubscriptionEnd,
     subscription_events_forget,
     subscriptions_count_receipts,
     subscriptions_end,
+    subscriptions_forgive,
+    subscriptions_strike,
 )
 from apps.subscriptions.services.subscriptions import (
+    addresses_end,
     subscription_end,
     subscription_login,
     subscription_logout,
@@ -22,7 +26,9 @@ from apps.subscriptions.services.subscriptions import (
 from apps.subscriptions.services.users import user_archive, user_create, user_erase, user_export, user_update
 
 __all__ = [
+    "Strike",
     "SubscriptionEnd",
+    "addresses_end",
     "subscription_end",
     "subscription_events_forget",
     "subscription_login",
@@ -34,6 +40,8 @@ __all__ = [
     "subscription_update_token",
     "subscriptions_count_receipts",
     "subscriptions_end",
+    "subscriptions_forgive",
+    "subscriptions_strike",
     "user_archive",
     "user_create",
     "user_erase",

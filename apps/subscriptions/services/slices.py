@@ -7,12 +7,15 @@ otherwise wait for each other (architecture, section 6: 109 deadlocks in 180 bat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
+from apps.subscriptions.preferences.refusals import refusals_record
 from apps.subscriptions.status import Setter, may_set
 from automata_signal.ids import new_id
 from automata_signal.prepared import prepared_cursor
@@ -57,6 +60,37 @@ SELECT event_id, %(application_id)s, id, user_id, 'unsubscribed', type, 'provide
 FROM ended ORDER BY event_id
 """
 
+
+class Strike(NamedTuple):
+    """A failure of a subscription that ends it only when it repeats: a full mailbox, a phone that is off."""
+
+    subscription_id: UUID
+    status: int
+    """What it ends with."""
+    reason: str
+
+
+# One more in a row; the first again if the last one is long ago. As in `_END`, locked in the order of ids.
+_STRIKE = """
+WITH strikes AS (
+  SELECT * FROM unnest(%(ids)s::uuid[]) AS k (id)
+), locked AS (
+  SELECT s.id FROM subscriptions_subscription s JOIN strikes k ON k.id = s.id
+  WHERE s.application_id = %(application_id)s AND s.subscription_status > 0
+  ORDER BY s.id FOR NO KEY UPDATE OF s
+)
+UPDATE subscriptions_subscription s
+SET soft_failures = CASE WHEN s.soft_failed_at > %(since)s THEN least(s.soft_failures + 1, 32000) ELSE 1 END,
+    soft_failed_at = %(occurred_at)s
+FROM locked l WHERE s.id = l.id AND s.application_id = %(application_id)s
+RETURNING s.id, s.soft_failures
+"""
+# By primary key; written only where there is something to forget.
+_FORGIVE = """
+UPDATE subscriptions_subscription SET soft_failures = 0
+WHERE application_id = %(application_id)s AND id = ANY(%(ids)s::uuid[]) AND soft_failures > 0
+"""
+
 _COUNT = """
 WITH counts AS (
   SELECT * FROM unnest(%(ids)s::uuid[], %(received)s::int[], %(converted)s::int[]) AS c (id, received, converted)
@@ -70,13 +104,14 @@ WITH counts AS (
 UPDATE subscriptions_subscription s
 SET total_messages_received = s.total_messages_received + l.received,
     total_messages_converted = s.total_messages_converted + l.converted,
-    last_active_at = greatest(s.last_active_at, least(%(last_active_at)s, now()))
+    last_active_at = greatest(s.last_active_at, %(last_active_at)s)
 FROM locked l WHERE s.id = l.id AND s.application_id = %(application_id)s
 """
 
 
 def subscriptions_end(*, ends: Iterable[SubscriptionEnd], application_id: UUID, occurred_at: datetime) -> int:
-    """End what a provider says is gone, with an event each; answer with how many were ended.
+    """End what a provider says is gone, with an event each; answer with how many were ended. What a hard bounce, a
+    complaint or a refusal means besides is `refusals_record`.
 
     Left alone: subscriptions that had ended before (a person's -22 and -31 among them), other applications', and those
     whose token was registered after `gone_at`. Of several ends of one subscription the first counts.
@@ -100,19 +135,50 @@ def subscriptions_end(*, ends: Iterable[SubscriptionEnd], application_id: UUID, 
     }
     with connection.cursor() as cursor:
         cursor.execute(_END, values)
-        return int(cursor.rowcount)
+        ended = int(cursor.rowcount)
+    statuses = {row.subscription_id: int(row.status) for row in rows}
+    refusals_record(application_id=application_id, statuses=statuses, at=occurred_at)
+    return ended
+
+
+def subscriptions_strike(*, strikes: Iterable[Strike], application_id: UUID, occurred_at: datetime) -> int:
+    """Count a soft failure for each, and end those that have had `SOFT_FAILURES_MAX` in a row, none of them more than
+    `SOFT_FAILURE_DAYS` after the one before; answer with how many were ended."""
+    by_id = {strike.subscription_id: strike for strike in strikes}
+    if not by_id:
+        return 0
+    values = {
+        "ids": sorted(by_id),
+        "application_id": application_id,
+        "occurred_at": occurred_at,
+        "since": occurred_at - timedelta(days=settings.SOFT_FAILURE_DAYS),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_STRIKE, values)
+        out = [by_id[row[0]] for row in cursor.fetchall() if row[1] >= settings.SOFT_FAILURES_MAX]
+    ends = [SubscriptionEnd(s.subscription_id, s.status, f"repeated: {s.reason}") for s in out]
+    subscriptions_forgive(subscription_ids=[end.subscription_id for end in ends], application_id=application_id)
+    return subscriptions_end(ends=ends, application_id=application_id, occurred_at=occurred_at)
+
+
+def subscriptions_forgive(*, subscription_ids: Iterable[UUID | str], application_id: UUID) -> None:
+    """Something has arrived: failures are counted from the beginning."""
+    ids = sorted(str(subscription_id) for subscription_id in subscription_ids)
+    if ids:
+        with connection.cursor() as cursor:
+            cursor.execute(_FORGIVE, {"application_id": application_id, "ids": _array(ids)})
 
 
 def subscriptions_count_receipts(
     *,
     received: Mapping[UUID, int] | Mapping[str, int],
     converted: Mapping[UUID, int] | Mapping[str, int],
-    last_active_at: datetime,
+    last_active_at: datetime | None,
     application_id: UUID,
 ) -> int:
     """Add to the subscriptions' counters; answer with how many subscriptions there were.
 
-    `last_active_at` only moves forward, and not into the future, whatever a device's clock says. Other
+    `last_active_at` only moves forward, and not into the future, whatever a device's clock says; None leaves it. Other
     applications' subscriptions are left alone.
     """
     received_by = {str(key): count for key, count in received.items()}
@@ -124,7 +190,7 @@ def subscriptions_count_receipts(
         "ids": _array(ids),
         "received": _array(str(received_by.get(key, 0)) for key in ids),
         "converted": _array(str(converted_by.get(key, 0)) for key in ids),
-        "last_active_at": last_active_at,
+        "last_active_at": last_active_at and min(last_active_at, timezone.now()),
         "application_id": application_id,
     }
     with prepared_cursor() as cursor:

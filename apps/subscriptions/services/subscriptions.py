@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -11,13 +12,15 @@ from django.utils import timezone
 
 from apps.subscriptions.identity import verify_identity
 from apps.subscriptions.models import PUSH_TYPES, AppUser, Subscription, SubscriptionEventType, SubscriptionType
+from apps.subscriptions.preferences.asking import admitted_status, opt_in_request
 from apps.subscriptions.services.changes import SOURCES, SubscriptionChange, is_sticky, locked, wanted_status
+from apps.subscriptions.services.slices import SubscriptionEnd, subscriptions_end
 from apps.subscriptions.services.users import user_for_login, user_lock
-from apps.subscriptions.status import Setter
+from apps.subscriptions.status import Setter, SubscriptionStatus
 from apps.subscriptions.validation import check_external_id, check_tags, merged_tags, normal_device, normal_token
 from apps.tenants.models import Application
 from automata_signal.encryption import keyed_digest
-from automata_signal.errors import Forbidden, Unavailable
+from automata_signal.errors import Conflict, Forbidden, Unavailable, ValidationFailed
 
 DEVICE_TYPES = PUSH_TYPES | {SubscriptionType.IN_APP_MESSAGE}
 """What a device may register itself. An e-mail address or phone number can be guessed, so those come from the app
@@ -63,7 +66,8 @@ def subscription_register(
     A row that exists is updated: given device fields, tags (merged; None removes one), `token_registered_at`. Its
     status follows `enabled` or the code, so an ended one lives again, but a person's -22 or -31 stays against a
     device. An archived row comes back, linked to nobody unless `user` or `external_id` names somebody.
-    A new row without `enabled` and code is 0, never subscribed.
+    A new row without `enabled` and code is 0, never subscribed. An address on the suppression list is registered as
+    ended, and one that is to be confirmed first waits (-98) and is asked (`preferences.asking`).
 
     Raises `ValidationFailed`; `Forbidden` for a type or an `external_id` that is not a device's to register.
     """
@@ -91,7 +95,10 @@ def subscription_register(
             row = _find_and_lock(application, type, digest)
             if row is not None:
                 change = SubscriptionChange(row, setter=setter, source=source)
-                _update_registered(change, columns=columns, status=status, tags=tags, user=user)
+                wanted, why = admitted_status(
+                    application, type=type, digest=digest, status=status, was=row.subscription_status
+                )
+                _update_registered(change, columns=columns, status=wanted, tags=tags, user=user, reason=why)
                 return row, False
             row = Subscription(
                 application=application,
@@ -103,7 +110,8 @@ def subscription_register(
                 user=user,
                 **columns,
             )
-            if _insert_unless_exists(row, status=status, setter=setter, source=source):
+            wanted, why = admitted_status(application, type=type, digest=digest, status=status, was=0)
+            if _insert_unless_exists(row, status=wanted, setter=setter, source=source, reason=why):
                 return row, True
     raise Unavailable("Others are changing this token; try again.")
 
@@ -121,7 +129,9 @@ def _find_and_lock(application: Application, type: str, digest: bytes) -> Subscr
     return row
 
 
-def _insert_unless_exists(row: Subscription, *, status: int | None, setter: Setter, source: str | None) -> bool:
+def _insert_unless_exists(
+    row: Subscription, *, status: int | None, setter: Setter, source: str | None, reason: str = ""
+) -> bool:
     """INSERT … ON CONFLICT DO NOTHING, with the events; False if another call has registered this token first."""
     change = SubscriptionChange(row, setter=setter, source=source)
     row.subscription_status = 0 if status is None else status
@@ -140,12 +150,14 @@ def _insert_unless_exists(row: Subscription, *, status: int | None, setter: Sett
             return False
     row._state.adding = False
     row._state.db = connection.alias
-    change.note(SubscriptionEventType.REGISTERED)
+    change.note(SubscriptionEventType.REGISTERED, reason=reason)
     if row.is_subscribed:
         change.note(SubscriptionEventType.SUBSCRIBED, old_status=0)
     if row.user_id is not None:
         change.note(SubscriptionEventType.LINKED)
     change.save()
+    if status == SubscriptionStatus.OPT_IN_PENDING:
+        opt_in_request(row)
     return True
 
 
@@ -156,6 +168,7 @@ def _update_registered(
     status: int | None,
     tags: Mapping[str, Any] | None,
     user: AppUser | None,
+    reason: str,
 ) -> None:
     row = change.subscription
     if row.is_archived:
@@ -164,7 +177,7 @@ def _update_registered(
     elif user is not None:
         change.link(user)
     change.set(token_registered_at=change.now)
-    _update(change, columns=columns, status=status, tags=tags)
+    _update(change, columns=columns, status=status, tags=tags, reason=reason)
 
 
 def _update(
@@ -174,6 +187,7 @@ def _update(
     status: int | None,
     tags: Mapping[str, Any] | None,
     tags_replace: bool = False,
+    reason: str = "",
 ) -> None:
     """What registration and update have in common, and the write."""
     if tags is not None:
@@ -181,8 +195,10 @@ def _update(
     if change.setter is Setter.DEVICE:
         change.set(last_active_at=change.now)
     change.set(**columns)
-    change.set_status(status)
+    change.set_status(status, reason=reason)
     change.save()
+    if status == SubscriptionStatus.OPT_IN_PENDING:
+        opt_in_request(change.subscription)
 
 
 def subscription_update(
@@ -201,7 +217,8 @@ def subscription_update(
     """Change what is given and leave the rest; all of it or nothing. Tags are merged unless `tags_replace`.
 
     A device's status does not change a person's -22 or -31; its other fields do change. `token` as in
-    `subscription_update_token`. Raises `ValidationFailed`, and `NotFound` if the subscription is archived.
+    `subscription_update_token`. Raises `ValidationFailed`, `NotFound` if the subscription is archived, and `Conflict`
+    (SUPPRESSED) where it would subscribe an address that is on the suppression list.
     """
     columns = normal_device(device)
     status = wanted_status(enabled=enabled, subscription_status=subscription_status, setter=setter)
@@ -213,11 +230,18 @@ def subscription_update(
             with transaction.atomic():
                 row, holder = _lock_with_holder(subscription, token)
                 change = SubscriptionChange(row, setter=setter, source=source)
-                if token is not None:
-                    _take_token(change, token, holder)
-                if status is not None:
-                    change.set_status(status, reason=reason)
-                _update(change, columns=columns, status=None, tags=tags, tags_replace=tags_replace)
+                was = row.subscription_status
+                if token is not None and _take_token(change, token, holder):
+                    was = 0  # nobody has said yes for the new address
+                wanted, why = _admitted(change, status, was=was)
+                _update(
+                    change,
+                    columns=columns,
+                    status=wanted,
+                    tags=tags,
+                    tags_replace=tags_replace,
+                    reason=why or reason,
+                )
                 return row
         except IntegrityError as error:
             # The token was registered between the look and the write: look again.
@@ -259,7 +283,22 @@ def _lock_with_holder(subscription: Subscription, token: str | None) -> tuple[Su
     return locked(subscription), rows.get(holder_id)
 
 
-def _take_token(change: SubscriptionChange, token: str, holder: Subscription | None) -> None:
+def _admitted(change: SubscriptionChange, status: int | None, *, was: int) -> tuple[int | None, str]:
+    """As `admitted_status`, for an address that is subscribed, or stays so with another token."""
+    row = change.subscription
+    asked = status if status is not None else (row.subscription_status if was == 0 else None)
+    wanted, why = admitted_status(
+        row.application, type=row.type, digest=bytes(row.token_digest), status=asked, was=was
+    )
+    if wanted == asked:
+        return status, ""
+    if status is not None and status > 0 and wanted != SubscriptionStatus.OPT_IN_PENDING:
+        raise Conflict(f"The address is on the suppression list ({why}).", code="SUPPRESSED")
+    return wanted, why
+
+
+def _take_token(change: SubscriptionChange, token: str, holder: Subscription | None) -> bool:
+    """Whether it is another address than before."""
     row = change.subscription
     digest = token_digest(row.type, token)
     if holder is not None and bytes(holder.token_digest) == digest:
@@ -272,9 +311,11 @@ def _take_token(change: SubscriptionChange, token: str, holder: Subscription | N
         end.archive(reason=f"token taken over by {row.pk}")
         end.save()
     change.set(token_registered_at=change.now)
-    if bytes(row.token_digest) != digest:
-        change.set(token=token, token_digest=digest)
-        change.note(SubscriptionEventType.TOKEN_UPDATED)
+    if bytes(row.token_digest) == digest:
+        return False
+    change.set(token=token, token_digest=digest)
+    change.note(SubscriptionEventType.TOKEN_UPDATED)
+    return True
 
 
 def subscription_set_tags(
@@ -356,3 +397,15 @@ def subscription_logout(*, subscription: Subscription, setter: Setter, source: s
             change.set(last_active_at=timezone.now())
         change.save()
     return row
+
+
+def addresses_end(*, application: Application, type: str, addresses: Sequence[str], status: int, reason: str) -> int:
+    """End the subscriptions of addresses whose owners said stop to a provider; how many. What is no address of the type
+    is passed over, and nobody learns whether one was known."""
+    digests = set()
+    for address in addresses:
+        with contextlib.suppress(ValidationFailed):
+            digests.add(token_digest(type, normal_token(type, address)))
+    rows = Subscription.objects.for_application(application).filter(type=type, token_digest__in=digests)
+    ends = [SubscriptionEnd(key, status, reason) for key in rows.values_list("pk", flat=True)]
+    return subscriptions_end(application_id=application.pk, ends=ends, occurred_at=timezone.now())

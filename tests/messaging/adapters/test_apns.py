@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from apps.messaging.adapters.apns import ApnsAdapter, ApnsCredential, ProviderToken
-from apps.messaging.adapters.base import Content, ContentError, CredentialError, Outcome
+from apps.messaging.adapters.base import Content, ContentError, CredentialError, Outcome, Result
 from tests.messaging.adapters.deliveries import (
     APNS_KEY,
     BUNDLE_ID,
@@ -47,7 +47,7 @@ def test_a_message_as_apns_receives_it(peer, apns):
     )
     one = delivery("ab" * 32, content)
     (result,) = apns().send([one._replace(expires_at=1_800_000_000.9)])
-    assert result == (one.message_id, Outcome.ACCEPTED, "", 200, None, None, None, "")
+    assert result == Result(one.message_id, Outcome.ACCEPTED, http_status=200)
     (seen,) = peer.requests
     message_id = str(one.message_id)
     assert (seen.method, seen.path) == ("POST", "/3/device/" + "ab" * 32)

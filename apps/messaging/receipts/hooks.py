@@ -1,0 +1,159 @@
+"""The door for providers' reports: `POST /webhooks/<provider>/<credential>`.
+
+The address names a credential, whose secret proves who calls; without a valid signature nobody learns whether the
+credential exists. A report is applied before it is answered, so what we answered with 2xx is recorded; everything else
+the provider sends again. Applying twice does no harm (`reports`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+from rest_framework.exceptions import Throttled
+
+from apps.messaging.gateway_requests import ask_again, messages_of, take_due
+from apps.messaging.models import Message, MessageStatus
+from apps.messaging.receipts.providers import (
+    ASKERS,
+    PARSERS,
+    AskFailed,
+    Forged,
+    Hook,
+    Hooked,
+    Parser,
+    Reference,
+    Unreadable,
+    tell_listeners,
+)
+from apps.messaging.receipts.reports import Report, ReportCounts, reports_apply
+from apps.subscriptions.services import addresses_end
+from apps.tenants.access import count_refused_caller, refuse_excess
+from apps.tenants.models import ChannelCredential
+from apps.tenants.services import credential_note_error
+from automata_signal import metrics
+from automata_signal.encryption import DecryptionError
+from automata_signal.task_context import log_fields
+
+log = logging.getLogger(__name__)
+
+ASK_AT_ONCE = 50
+
+
+@csrf_exempt  # providers post by themselves; the signature is what allows it
+@require_http_methods(["POST", "GET"])
+def hook(request: HttpRequest, provider: str, credential_id: UUID) -> HttpResponse:
+    """204, or what the provider wants to read; 403 for what is not signed as it should be, 400 for what cannot be read,
+    413 for what is too large, 429 for who guesses."""
+    try:
+        body = request.body
+    except RequestDataTooBig:
+        body = None
+    if body is None or len(body) > settings.WEBHOOK_BODY_MAX_BYTES:
+        return _answered(provider, "too_large", HttpResponse("The report is too large.", status=413))
+    parser = PARSERS.get(provider)
+    credential = ChannelCredential.objects.filter(pk=credential_id, provider=provider).first()
+    try:
+        if parser is None or credential is None:
+            raise Forged("there is no such credential")
+        return _answered(provider, "accepted", _read(credential, parser, _hook(request, credential, body)))
+    except Forged as error:
+        log.warning("a provider's report was refused", extra={"provider": provider, "cause": str(error)})
+        return _answered(provider, "forged", _refused(request))
+    except (Unreadable, DecryptionError) as error:
+        log.warning("a provider's report cannot be read", extra={"provider": provider, "cause": str(error)})
+        if credential is not None:
+            credential_note_error(credential.pk, error="a report by webhook could not be read")
+        return _answered(provider, "unreadable", HttpResponse("This report cannot be read.", status=400))
+
+
+def _hook(request: HttpRequest, credential: ChannelCredential, body: bytes) -> Hook:
+    return Hook(
+        credential_id=credential.pk,
+        secret=credential.secret,
+        url=f"{settings.PUBLIC_URL.rstrip('/')}{request.get_full_path()}",
+        query={name: str(value) for name, value in request.GET.items()},
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=body,
+        content_type=request.content_type or "",
+        method=request.method or "POST",
+    )
+
+
+def _read(credential: ChannelCredential, parser: Parser, hook: Hook) -> HttpResponse:
+    hooked = parser(hook)
+    with log_fields(application_id=str(credential.application_id)):
+        hooked_apply(credential, hooked)
+    text, content_type = hooked.answer
+    return HttpResponse(text, content_type=content_type) if text else HttpResponse(status=204)
+
+
+def _refused(request: HttpRequest) -> HttpResponse:
+    try:
+        refuse_excess(count_refused_caller(request))
+    except Throttled as throttled:
+        return HttpResponse("Too many.", status=429, headers={"Retry-After": str(int(throttled.wait or 60))})
+    return HttpResponse("This is not signed as it should be.", status=403)
+
+
+def _answered(provider: str, outcome: str, answer: HttpResponse) -> HttpResponse:
+    metrics.provider_reported(provider if provider in PARSERS else "unknown", outcome)
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+def hooked_apply(credential: ChannelCredential, hooked: Hooked) -> ReportCounts:
+    """Apply what a provider said of messages, addresses and templates."""
+    reports = [*hooked.reports, *_found(credential, hooked.by_reference)]
+    counts = reports_apply(application=credential.application, provider=credential.provider, reports=reports)
+    for opt_out in hooked.opt_outs:
+        addresses_end(
+            application=credential.application,
+            type=opt_out.subscription_type,
+            addresses=[opt_out.address],
+            status=opt_out.status,
+            reason=opt_out.reason,
+        )
+    tell_listeners(credential.application_id, credential.provider, hooked.events)
+    return counts
+
+
+def _found(credential: ChannelCredential, by_reference: Sequence[tuple[Reference, Report]]) -> list[Report]:
+    if not by_reference:
+        return []
+    known = messages_of(credential, [tuple(reference) for reference, _ in by_reference])
+    return [
+        report._replace(message_id=known[tuple(reference)])
+        for reference, report in by_reference
+        if tuple(reference) in known
+    ]
+
+
+# --- Asking for what has not come ----------------------------------------------------------------------------------
+
+
+def ask_for_reports() -> int:
+    """Ask gateways about requests whose reports are missing; how many. Index: `gateway_request_due`."""
+    asked = 0
+    for row in take_due(ASK_AT_ONCE):
+        open_ids = Message.objects.filter(
+            application_id=row.application_id, pk__in=row.message_ids, status=MessageStatus.SUCCESSFUL
+        )
+        credential = ChannelCredential.objects.filter(pk=row.credential_id).select_related("application").first()
+        asker = ASKERS.get(row.provider)
+        if credential is None or asker is None or not open_ids.exists():
+            ask_again(row, is_open=False)
+            continue
+        asked += 1
+        try:
+            hooked_apply(credential, Hooked(by_reference=asker(credential.secret, row.request_id)))
+        except (AskFailed, DecryptionError) as error:
+            log.warning("a gateway did not answer", extra={"provider": row.provider, "cause": str(error)})
+        ask_again(row, is_open=open_ids.exists())
+    return asked
