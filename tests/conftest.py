@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 
-pytest_plugins = ["tests.providers", "tests.fleet"]
+pytest_plugins = ["tests.providers", "tests.fleet", "tests.mail_peers"]
 
 
 class ApiClient:

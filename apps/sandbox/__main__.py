@@ -1,4 +1,5 @@
-"""`python -m apps.sandbox apns|fcm|devices|ca|behaviours`: stand-in providers for tests, demo and benchmarks.
+"""`python -m apps.sandbox apns|fcm|smtp|esp|solapi|twilio|nhn|devices|ca|behaviours`: stand-in providers for tests,
+demo and benchmarks.
 
 Runs only with AUTOMATA_SANDBOX=1, and never with AUTOMATA_ENV=production.
 """
@@ -13,12 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apps.sandbox.authority import ensure_authority
-from apps.sandbox.behaviours import APNS_TABLE, FCM_TABLE
+from apps.sandbox.behaviours import APNS_TABLE, FCM_TABLE, Behaviour
 from apps.sandbox.control import marker_of
 from apps.sandbox.devices import Plan, add_arguments, simulate
+from apps.sandbox.esp import ESP_TABLE, EspSettings
+from apps.sandbox.gateway_behaviours import behaviour_rows
+from apps.sandbox.gateway_server import GATEWAYS
+from apps.sandbox.mail_behaviours import SMTP_TABLE
 from apps.sandbox.provider import Settings
 from apps.sandbox.provider_token import ENVIRONMENTS
 from apps.sandbox.server import LOOPBACK, Options, serve
+from apps.sandbox.smtp import MailSettings
+from apps.sandbox.webhooks import GatewaySettings
+
+_SETTINGS: dict[str, type[Settings]] = {
+    "smtp": MailSettings,
+    "esp": EspSettings,
+    **dict.fromkeys(GATEWAYS, GatewaySettings),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,20 +76,32 @@ def behaviour_table() -> str:
             answer = f"{row.status} {row.reason}" if row.reason else ""
             does = "; ".join(filter(None, (answer, row.meaning)))
             lines.append(f"| `{marker_of(provider, row.name, row.code)}` | `{row.name}` | {does} |")
+    of_mail: tuple[tuple[str, tuple[Behaviour, ...]], ...] = (("smtp", SMTP_TABLE), ("esp", ESP_TABLE))
+    for provider, rows in of_mail:
+        lines += ["", f"| {provider.upper()} address | does |", "| --- | --- |"]
+        for row in rows:
+            code = f"{row.status} {row.reason} ".replace("  ", " ") if provider == "smtp" and row.status else ""
+            lines.append(f"| `{marker_of(provider, row.name, row.code)}` | {code}{row.meaning} |")
+    for provider in GATEWAYS:
+        lines += ["", f"| {provider.upper()} recipient | behaviour | does |", "| --- | --- | --- |"]
+        lines += behaviour_rows(provider)
     return "\n".join(lines[1:])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m apps.sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("apns", "fcm"):
+    for name in ("apns", "fcm", "smtp", "esp", *GATEWAYS):
         command = commands.add_parser(name, help=f"run the {name.upper()} stand-in")
         _add_server_arguments(command)
         if name == "apns":
             command.add_argument("--environment", choices=ENVIRONMENTS, default="production", help="of --port")
             command.add_argument("--sandbox-port", type=int, help="a second port, for the development environment")
-        else:
+        elif name == "fcm":
             command.add_argument("--access-token-ttl-s", type=int, default=3599)
+        elif name == "smtp":
+            command.add_argument("--tls-port", type=int, default=0, help="TLS from the first byte")
+            command.add_argument("--fast", action="store_true", help="count messages, and check and keep none")
     add_arguments(commands.add_parser("devices", help="run simulated devices that post receipts"))
     authority = commands.add_parser("ca", help="make the certificate authority")
     authority.add_argument("--ca-dir", type=Path, required=True)
@@ -102,7 +127,7 @@ def _add_server_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _serve_options(options: argparse.Namespace) -> Options:
-    settings = Settings()
+    settings = _SETTINGS.get(options.command, Settings)()
     settings.change(
         {
             "latency_ms": options.latency_ms,
@@ -125,6 +150,8 @@ def _serve_options(options: argparse.Namespace) -> Options:
         keys_file=options.keys,
         seed=options.seed,
         exit_with_parent=options.exit_with_parent,
+        tls_port=getattr(options, "tls_port", 0),
+        is_fast=getattr(options, "fast", False),
         settings=settings,
     )
 

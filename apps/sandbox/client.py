@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from apps.sandbox.gateway_client import GatewayCalls
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 20.0
 
@@ -25,7 +27,7 @@ class ControlError(Exception):
     """The control endpoint has refused a request."""
 
 
-class ControlClient:
+class ControlClient(GatewayCalls):
     """The control endpoint of one stand-in, e.g. `http://127.0.0.1:9301`. Safe to share between threads."""
 
     def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
@@ -95,6 +97,20 @@ class ControlClient:
         found: list[dict[str, Any]] = self._call("GET", "/journal/duplicates")["duplicates"]
         return found
 
+    def add_hook(self, esp: str, url: str, **secrets: str) -> dict[str, str]:
+        """Of the e-mail providers: where `esp` posts its events. Gives what the receiver needs to check signatures."""
+        return self._call("POST", "/hooks", {"esp": esp, "url": url, **secrets})
+
+    def send_event(self, event: str, recipient: str | list[str], **more: Any) -> list[dict[str, Any]]:
+        """Of the e-mail providers: let the provider post an event of a message that it took for this recipient.
+
+        `more`: esp=, at=, signed_at= (epoch seconds), forged=True, times=2 (the same request again), fields={…}, and
+        send=False, which only shows the request. Gives each request with its receiver's status.
+        """
+        target = {"recipients": recipient} if isinstance(recipient, list) else {"recipient": recipient}
+        requests: list[dict[str, Any]] = self._call("POST", "/events", {"event": event, **target, **more})["requests"]
+        return requests
+
     def goaway(self, **options: Any) -> None:
         """GOAWAY on all open connections; graceful unless `last_stream_id` is given."""
         self._call("POST", "/goaway", options)
@@ -138,7 +154,10 @@ class ControlClient:
 
 @dataclass
 class Sandbox:
-    """A running stand-in. `url` is the TLS address, `sandbox_url` APNs' development one, `token_url` FCM's /token."""
+    """A running stand-in. `url` is the TLS address, `sandbox_url` APNs' development one, `token_url` FCM's /token.
+
+    Of the mail relay `url` (smtp://) begins in clear and takes STARTTLS; `tls_url` (smtps://) is TLS from the start.
+    """
 
     provider: str
     pid: int
@@ -147,6 +166,7 @@ class Sandbox:
     ca_file: Path
     sandbox_url: str = ""
     token_url: str = ""
+    tls_url: str = ""
     control: ControlClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,7 +175,7 @@ class Sandbox:
 
 @contextmanager
 def running_sandbox(provider: str, *, ca_dir: Path, arguments: Iterable[str] = ()) -> Iterator[Sandbox]:
-    """Run `python -m apps.sandbox apns|fcm` on free ports for the length of the block.
+    """Run `python -m apps.sandbox apns|fcm|smtp|esp` on free ports for the length of the block.
 
     `arguments` go to the command, e.g. ("--latency-ms", "40"). The process also ends when this one dies, however it
     dies (its standard input is a pipe from here). Raises RuntimeError with its error text when it does not start.
@@ -173,7 +193,7 @@ def running_sandbox(provider: str, *, ca_dir: Path, arguments: Iterable[str] = (
     )
     try:
         ready = _wait_ready(process)
-        names = ("provider", "pid", "url", "control_url", "sandbox_url", "token_url")
+        names = ("provider", "pid", "url", "control_url", "sandbox_url", "token_url", "tls_url")
         sandbox = Sandbox(**{name: ready[name] for name in names if name in ready}, ca_file=Path(ready["ca_file"]))
         assert process.stderr is not None
         threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()

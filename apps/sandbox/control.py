@@ -5,26 +5,58 @@ Errors answer 400 `{"error": "..."}`, unknown routes 404.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from apps.sandbox.exchange import Answer, Connection, Request
-from apps.sandbox.provider import Provider
+from apps.sandbox.behaviours import Behaviours
+from apps.sandbox.exchange import Answer, Connection, Link, Request, Route
+from apps.sandbox.journal import Journal
+from apps.sandbox.provider import Settings
 
 _JSON = (b"content-type", b"application/json")
 MAX_LIMIT = 20_000
 RESETS = ("journal", "behaviours", "settings", "counts")
 
 
+class Controlled(Protocol):
+    """What a control endpoint asks of its provider; `provider.Provider` says what each is."""
+
+    name: str
+    connections_total: int
+    max_concurrent_streams: int
+    goaways: int
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def behaviours(self) -> Behaviours: ...
+    @property
+    def connections(self) -> Mapping[int, Link]: ...
+
+    def register(self, body: Mapping[str, Any]) -> None: ...
+    def registered(self) -> list[dict[str, Any]]: ...
+    def register_token(self, body: Mapping[str, Any]) -> None: ...
+    def restore_settings(self) -> None: ...
+    def clear_counts(self) -> None: ...
+    def forget(self, what: str) -> bool: ...
+    def control_routes(self) -> dict[tuple[str, str], Route]: ...
+
+
 class Control:
     """The routes of one provider's control endpoint; implements `exchange.Handler`."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Controlled) -> None:
         self._provider = provider
-        self._routes = {
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._routes: dict[tuple[str, str], Route] = {
             ("GET", "/health"): self._health,
             ("GET", "/stats"): self._stats,
             ("GET", "/settings"): self._settings,
@@ -41,6 +73,7 @@ class Control:
             ("POST", "/reset"): self._reset,
             ("POST", "/goaway"): self._goaway,
             ("POST", "/disconnect"): self._disconnect,
+            **provider.control_routes(),
         }
 
     def connected(self, connection: Connection) -> None:
@@ -55,7 +88,8 @@ class Control:
     def handle(self, connection: Connection, request: Request) -> None:
         url = urlsplit(request.path.decode("latin-1"))
         route = self._routes.get((request.method.decode("latin-1"), url.path))
-        status, content = 404, {"error": f"no route {request.method.decode('latin-1')} {url.path}"}
+        status: int = 404
+        content: Any = {"error": f"no route {request.method.decode('latin-1')} {url.path}"}
         if route is not None:
             try:
                 query = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -63,7 +97,12 @@ class Control:
                 status, content = 200, route(query, body)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 status, content = 400, {"error": str(error)}
-        connection.answer(request.stream_id, Answer(status, (_JSON,), orjson.dumps(content)))
+        if inspect.isawaitable(content):
+            task = asyncio.ensure_future(_answer_later(connection, request.stream_id, content))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+        else:
+            connection.answer(request.stream_id, Answer(status, (_JSON,), orjson.dumps(content)))
 
     def _health(self, query: dict[str, str], body: Any) -> dict[str, Any]:
         return {"provider": self._provider.name, "pid": os.getpid()}
@@ -178,6 +217,18 @@ class Control:
         return {"connections": len(connections)}
 
 
+async def _answer_later(connection: Connection, stream_id: int, content: Any) -> None:
+    """Answer once what the route gave is there; errors as `handle` tells them."""
+    status = 200
+    try:
+        content = await content
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        status, content = 400, {"error": str(error)}
+    connection.answer(stream_id, Answer(status, (_JSON,), orjson.dumps(content)))
+
+
 def marker_of(provider: str, name: str, code: str) -> str:
-    """How a device token begins that asks for this behaviour."""
+    """How a device token begins, or what an address holds, that asks for this behaviour."""
+    if provider in ("smtp", "esp"):
+        return f"…+{name}@…"
     return f"dead{code}" if provider == "apns" else f"sandbox:{name}:"

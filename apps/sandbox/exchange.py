@@ -6,10 +6,13 @@ The provider side never sees frames, the wire side never sees tokens: a faster H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 MAX_STREAM_ID = 2**31 - 1
+Route = Callable[[dict[str, str], Any], Any]
+"""A route of the control endpoint: query and JSON body → JSON, or an awaitable of it."""
 
 
 @dataclass(slots=True)
@@ -33,7 +36,22 @@ class Answer:
     body: bytes = b""
 
 
-class Connection(Protocol):
+class Link(Protocol):
+    """One client connection, as the control endpoint sees it."""
+
+    number: int
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""
+
+    def goaway(self, last_stream_id: int, error_code: int, debug: bytes) -> frozenset[int]:
+        """Ask the client to come again on another connection."""
+
+    def flush(self) -> None:
+        """Write what is queued."""
+
+
+class Connection(Link, Protocol):
     """One client connection, as the provider sees it."""
 
     number: int

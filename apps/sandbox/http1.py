@@ -13,9 +13,9 @@ from apps.sandbox.protocol import MAX_HEADER_LIST_BYTES, connection_numbers
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # the control endpoint takes long lists of tokens
 _REASONS = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed", 413: b"Content Too Large", 429: b"Too Many Requests",
-    500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable",
+    200: b"OK", 201: b"Created", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required",
+    403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 413: b"Content Too Large",
+    429: b"Too Many Requests", 500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
 
 

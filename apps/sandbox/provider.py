@@ -14,7 +14,7 @@ from h2.errors import ErrorCodes
 
 from apps.sandbox.behaviours import Action, Behaviour, Behaviours, LastStream
 from apps.sandbox.delays import DelayedAnswers
-from apps.sandbox.exchange import MAX_STREAM_ID, Answer, Connection, Request
+from apps.sandbox.exchange import MAX_STREAM_ID, Answer, Connection, Request, Route
 from apps.sandbox.journal import Journal, Outcome
 
 JSON_HEADER = (b"content-type", b"application/json; charset=UTF-8")
@@ -88,8 +88,8 @@ class Examined:
     outcome: Outcome | None = None  # set when `refusal` is an answer of another kind, such as an access token
 
 
-class Provider(ABC):
-    """The common part of APNs and FCM; implements `exchange.Handler`."""
+class StandIn(ABC):
+    """What every stand-in over HTTP has: settings, behaviours, a journal, connections, and answers that may be late."""
 
     name: str
 
@@ -103,22 +103,6 @@ class Provider(ABC):
         self._initial = settings.as_json()
         self._random = random.Random(seed)
         self._immediate: list[tuple[int, Answer]] = []
-
-    @abstractmethod
-    def examine(self, connection: Connection, request: Request) -> Examined:
-        """Check the request as strictly as the real provider."""
-
-    @abstractmethod
-    def accept(self, connection: Connection, examined: Examined) -> Answer:
-        """The answer to a message that is taken."""
-
-    @abstractmethod
-    def refuse(self, behaviour: Behaviour, examined: Examined) -> Answer:
-        """The answer that a behaviour of the table asks for."""
-
-    @abstractmethod
-    def unavailable(self, request: Request) -> Answer:
-        """The answer in the down mode `unavailable`."""
 
     @abstractmethod
     def register(self, body: Mapping[str, Any]) -> None:
@@ -135,6 +119,10 @@ class Provider(ABC):
     @abstractmethod
     def forget(self, what: str) -> bool:
         """Clear a store of the provider's own (`POST /reset`); False when there is none of that name."""
+
+    def control_routes(self) -> dict[tuple[str, str], Route]:
+        """Routes of the control endpoint that this provider alone has."""
+        return {}
 
     def now(self) -> float:
         """The provider's clock, epoch seconds."""
@@ -168,12 +156,59 @@ class Provider(ABC):
     def disconnected(self, connection: Connection) -> None:
         self.connections.pop(connection.number, None)
 
-    def handle(self, connection: Connection, request: Request) -> None:
+    def count(self, connection: Connection) -> Peer:
+        """Count one request; gives the notes about its connection."""
         open_streams = connection.open_streams()
         if open_streams > self.max_concurrent_streams:
             self.max_concurrent_streams = open_streams
         peer: Peer = connection.state
         peer.requests += 1
+        return peer
+
+    def batch_end(self, connection: Connection) -> None:
+        if self._immediate:
+            for stream_id, answer in reversed(self._immediate):
+                connection.answer(stream_id, answer)
+            self._immediate.clear()
+
+    # inside
+
+    def _answer(self, connection: Connection, stream_id: int, answer: Answer, delay_s: float) -> None:
+        settings = self.settings
+        if settings.latency_ms:
+            jitter_ms = settings.jitter_ms * (2 * self._random.random() - 1)
+            delay_s += max(0.0, settings.latency_ms + jitter_ms) / 1000
+        if delay_s:
+            self.delays.add(connection, stream_id, answer, delay_s)
+        elif settings.answer_order == "reversed":
+            self._immediate.append((stream_id, answer))
+        else:
+            connection.answer(stream_id, answer)
+
+
+class Provider(StandIn):
+    """The common part of APNs and FCM: one message a request; implements `exchange.Handler`."""
+
+    @abstractmethod
+    def examine(self, connection: Connection, request: Request) -> Examined:
+        """Check the request as strictly as the real provider."""
+
+    @abstractmethod
+    def accept(self, connection: Connection, examined: Examined) -> Answer:
+        """The answer to a message that is taken."""
+
+    @abstractmethod
+    def refuse(self, behaviour: Behaviour, examined: Examined) -> Answer:
+        """The answer that a behaviour of the table asks for."""
+
+    @abstractmethod
+    def unavailable(self, request: Request) -> Answer:
+        """The answer in the down mode `unavailable`."""
+
+    # exchange.Handler
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        peer = self.count(connection)
         settings = self.settings
         if settings.down and self._handle_down(connection, request):
             return
@@ -186,12 +221,6 @@ class Provider(ABC):
             self._behave(connection, request, examined, self.behaviours.choose(examined.token))
         if settings.goaway_every and peer.requests == settings.goaway_every:
             self._goaway(connection, request.stream_id, settings.goaway_last_stream, settings.goaway_reason)
-
-    def batch_end(self, connection: Connection) -> None:
-        if self._immediate:
-            for stream_id, answer in reversed(self._immediate):
-                connection.answer(stream_id, answer)
-            self._immediate.clear()
 
     # inside
 
@@ -230,18 +259,6 @@ class Provider(ABC):
         forgotten = connection.goaway(last, ErrorCodes.NO_ERROR, debug)
         if forgotten:
             self.journal.withdraw(connection.number, forgotten)
-
-    def _answer(self, connection: Connection, stream_id: int, answer: Answer, delay_s: float) -> None:
-        settings = self.settings
-        if settings.latency_ms:
-            jitter_ms = settings.jitter_ms * (2 * self._random.random() - 1)
-            delay_s += max(0.0, settings.latency_ms + jitter_ms) / 1000
-        if delay_s:
-            self.delays.add(connection, stream_id, answer, delay_s)
-        elif settings.answer_order == "reversed":
-            self._immediate.append((stream_id, answer))
-        else:
-            connection.answer(stream_id, answer)
 
     def _handle_down(self, connection: Connection, request: Request) -> bool:
         examined = Examined()

@@ -16,13 +16,17 @@ from typing import Any
 import orjson
 
 from apps.sandbox.apns import Apns, ApnsPort
-from apps.sandbox.authority import ensure_authority, server_context
-from apps.sandbox.control import Control
+from apps.sandbox.authority import Authority, ensure_authority, server_context
+from apps.sandbox.control import Control, Controlled
+from apps.sandbox.esp import Esp, EspSettings
 from apps.sandbox.fcm import TOKEN_PATH, Fcm
+from apps.sandbox.gateway_server import GATEWAYS, open_gateway
 from apps.sandbox.http1 import Http1Connection
 from apps.sandbox.journal import Journal
 from apps.sandbox.protocol import Http2Connection
-from apps.sandbox.provider import Provider, Settings
+from apps.sandbox.provider import Settings
+from apps.sandbox.smtp import MailSettings, Relay, StrictConnection
+from apps.sandbox.smtp_fast import FastConnection
 
 LOOPBACK = "127.0.0.1"
 
@@ -43,6 +47,8 @@ class Options:
     keys_file: Path | None = None
     seed: int = 0
     exit_with_parent: bool = False
+    tls_port: int = 0  # smtp: TLS from the first byte
+    is_fast: bool = False  # smtp: count, and keep nothing
     settings: Settings = field(default_factory=Settings)
 
 
@@ -61,7 +67,7 @@ async def serve(options: Options) -> None:
     journal = Journal(options.journal_size)
     servers: list[asyncio.Server] = []
     ready: dict[str, Any] = {"provider": options.provider, "pid": os.getpid(), "ca_file": str(authority.ca_file)}
-    provider: Provider
+    provider: Controlled
     if options.provider == "apns":
         provider = apns = Apns(options.settings, journal, seed=options.seed)
         context = server_context(authority, ["h2"])
@@ -78,6 +84,12 @@ async def serve(options: Options) -> None:
             ready[name] = _port_of(server)
             host = f"{'localhost' if options.host == LOOPBACK else options.host}:{ready[name]}"
             ready["url" if name == "port" else "sandbox_url"] = f"https://{host}"
+    elif options.provider == "smtp":
+        provider = await _open_relay(options, authority, journal, servers, ready)
+    elif options.provider == "esp":
+        provider = await _open_esp(options, authority, journal, servers, ready)
+    elif options.provider in GATEWAYS:
+        provider = await open_gateway(options, authority, journal, servers, ready)
     else:
         number = options.port or _free_port(options.host)  # the audience of assertions names it
         hosts = ("localhost", LOOPBACK, options.host, *options.names)
@@ -114,6 +126,46 @@ async def serve(options: Options) -> None:
     for connection in list(provider.connections.values()):
         with contextlib.suppress(OSError):
             connection.abort()
+
+
+async def _open_relay(
+    options: Options, authority: Authority, journal: Journal, servers: list[asyncio.Server], ready: dict[str, Any]
+) -> Relay:
+    """The mail relay's two ports: one that begins in clear and takes STARTTLS, one with TLS from the first byte."""
+    assert isinstance(options.settings, MailSettings)
+    loop = asyncio.get_running_loop()
+    context = server_context(authority, [])
+    connection = FastConnection if options.is_fast else StrictConnection
+    relay = Relay(options.settings, journal, tls=context, connection=connection, seed=options.seed)
+    for name, number, is_tls in (("port", options.port, False), ("tls_port", options.tls_port, True)):
+        server = await loop.create_server(
+            lambda is_tls=is_tls: relay.session(is_tls=is_tls),
+            options.host, number, ssl=context if is_tls else None, backlog=512,
+        )  # fmt: skip
+        servers.append(server)
+        ready[name] = _port_of(server)
+        host = "localhost" if options.host == LOOPBACK else options.host
+        ready["tls_url" if is_tls else "url"] = f"{'smtps' if is_tls else 'smtp'}://{host}:{ready[name]}"
+    return relay
+
+
+async def _open_esp(
+    options: Options, authority: Authority, journal: Journal, servers: list[asyncio.Server], ready: dict[str, Any]
+) -> Esp:
+    assert isinstance(options.settings, EspSettings)
+    esp = Esp(options.settings, journal, seed=options.seed)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Http1Connection(esp),
+        options.host,
+        options.port,
+        ssl=server_context(authority, ["http/1.1"]),
+        backlog=512,
+    )
+    servers.append(server)
+    ready["port"] = _port_of(server)
+    ready["url"] = esp.url = f"https://{'localhost' if options.host == LOOPBACK else options.host}:{ready['port']}"
+    esp.ca_file = str(authority.ca_file)
+    return esp
 
 
 def _port_of(server: asyncio.Server) -> int:
