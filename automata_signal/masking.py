@@ -23,6 +23,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://)[^/\s@]*@"), rf"\1{MASK}@"),  # user and password of an address
     (re.compile(r"(https?://[^\s?#\"']+)\?[^\s\"']*"), rf"\1?{MASK}"),
     (re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,128}@[\w-]+(?:\.[\w-]+)+"), MASK),  # e-mail
+    (re.compile(r"(/e/[a-z]{1,20}/)[\w-]{40,}"), rf"\1{MASK}"),  # what a link in a message may do (`link_tokens`)
     (re.compile(r"[\w-]{8,64}:[\w-]{60,}"), MASK),  # a registration token of FCM
     (re.compile(r"(?<![\w-])[0-9A-Fa-f]{64,}(?![\w-])"), MASK),  # a device token of APNs
     (re.compile(r"(?<![\w.-])(?:\+|%2B)\d[\d ().-]{6,18}\d(?![\w-])"), MASK),  # a telephone number, with its country

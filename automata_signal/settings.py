@@ -313,6 +313,7 @@ CELERY_BEAT_SCHEDULE = {
     "tell of disabled webhooks": {"task": "messaging.tell_webhooks", "schedule": 60.0, "options": {"expires": 60}},
     "forget webhook deliveries": {"task": "messaging.forget_webhooks", "schedule": 3_600.0},
     "continue requeues": {"task": "messaging.continue_requeues", "schedule": 30.0, "options": {"expires": 30}},
+    "follow up chains": {"task": "messaging.follow_up", "schedule": 2.0, "options": {"expires": 5}},
     "ask gateways": {"task": "messaging.ask_for_reports", "schedule": 15.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
@@ -323,6 +324,12 @@ CELERY_BEAT_SCHEDULE = {
     "send reports": {"task": "analytics.send_reports", "schedule": 60.0, "options": {"expires": 60}},
     "continue imports": {"task": "subscriptions.continue_imports", "schedule": 30.0, "options": {"expires": 30}},
     "forget imports": {"task": "subscriptions.forget_imports", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "send consent notices": {"task": "subscriptions.send_notices", "schedule": 10.0, "options": {"expires": 10}},
+    "find consents to confirm": {
+        "task": "subscriptions.find_confirmations",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "continue exports": {"task": "analytics.continue_exports", "schedule": 10.0, "options": {"expires": 10}},
     "delete expired exports": {"task": "analytics.expire_exports", "schedule": 600.0, "options": {"expires": 600}},
     "post usage": {"task": "billing.post_usage", "schedule": POST_USAGE_S, "options": {"expires": POST_USAGE_S}},
@@ -351,6 +358,9 @@ IMPORT_KEEP_DAYS: int = env.int("IMPORT_KEEP_DAYS", 7)
 """Days after which the file and the rejects of an import are deleted; its record stays."""
 IMPORT_DELETE_WHEN_DONE: bool = env.bool("IMPORT_DELETE_WHEN_DONE", True)
 """Whether the file goes as soon as it is applied. What was rejected stays to be looked at."""
+
+OPT_IN_EXPIRE_HOURS: int = env.int("OPT_IN_EXPIRE_HOURS", 72)
+"""Hours for which the link of a double opt-in confirms; then the address counts as never subscribed."""
 
 # --- Billing -----------------------------------------------------------------------------------------------------
 
@@ -497,6 +507,7 @@ API_RATE_PER_MINUTE = {
     "anonymous": env.int("API_RATE_ANONYMOUS_PER_MINUTE", 30),
     "unauthenticated": env.int("API_RATE_UNAUTHENTICATED_PER_MINUTE", 600),
     "sign_in": env.int("API_RATE_SIGN_IN_PER_MINUTE", 10),
+    "link": env.int("API_RATE_LINK_PER_MINUTE", 60),
 }
 API_KEY_CACHE_S: float = env.float("API_KEY_CACHE_S", 1.0)
 """For how long a web process takes a key and its application as it last read them; 0: it reads them each time."""

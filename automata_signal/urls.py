@@ -10,6 +10,7 @@ from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.analytics.reports import unsubscribing
+from apps.subscriptions.preferences.pages import views as link_pages
 from apps.messaging.receipts import hooks
 from automata_signal import api, downloads
 
@@ -23,6 +24,9 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path(downloads.PATH, downloads.download),
     path("webhooks/<slug:provider>/<uuid:credential_id>", hooks.hook, name="provider_hook"),
+    path("e/unsubscribe/<str:token>", link_pages.unsubscribe_page),
+    path("e/preferences/<str:token>", link_pages.preferences_page),
+    path("e/confirm/<str:token>", link_pages.confirm_page),
     path("reports/unsubscribe", unsubscribing.unsubscribe_page),
     path("account/password", TemplateView.as_view(template_name="tenants/password.html")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -1,12 +1,18 @@
-"""Imports in the background."""
+"""Imports in the background; what people are told of their choices."""
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
 
 from celery import shared_task
 
 from apps.subscriptions.imports import cleaning, steps
+from apps.subscriptions.preferences.notices import AT_ONCE, confirmations_find, notices_send
+from apps.subscriptions.preferences.opt_in import opt_ins_expire
+
+NOTICES_S = 20.0
+"""How long one task sends notices; the next one goes on."""
 
 
 @shared_task(name="subscriptions.run_import")
@@ -24,3 +30,19 @@ def continue_imports() -> None:
 @shared_task(name="subscriptions.forget_imports")
 def forget_imports() -> None:
     cleaning.imports_forget()
+
+
+@shared_task(name="subscriptions.send_notices")
+def send_notices() -> None:
+    until = time.monotonic() + NOTICES_S
+    while notices_send() == AT_ONCE and time.monotonic() < until:
+        pass
+
+
+@shared_task(name="subscriptions.find_confirmations")
+def find_confirmations() -> None:
+    """Whose consent is to be confirmed every two years, and which requests for a confirmation are over."""
+    while confirmations_find(limit=1_000) == 1_000:
+        pass
+    while opt_ins_expire(limit=500) == 500:
+        pass

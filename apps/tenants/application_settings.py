@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from automata_signal.errors import FieldProblem
 
+_CLOCK = "^([01][0-9]|2[0-3]):[0-5][0-9]$"
+
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -32,6 +34,70 @@ SCHEMA: dict[str, Any] = {
         },
         "retention_days": {"type": ["integer", "null"], "minimum": 1, "maximum": 3_650},
         "default_ttl_s": {"type": "integer", "minimum": 0, "maximum": 2_419_200, "default": 259_200},
+        "double_opt_in": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": ["email", "sms"]},
+            "description": "New addresses of these channels are subscribed when their owner has confirmed (-98).",
+        },
+        "consent_notices": {
+            "type": "object",
+            "additionalProperties": False,
+            "description": "What people are told of their choices: send (we do), list (operators do), off.",
+            "properties": {
+                "result": {"enum": ["off", "list", "send"], "default": "list"},
+                "reconfirm": {"enum": ["off", "list", "send"], "default": "list"},
+            },
+        },
+        "advertising_rules": {
+            "enum": ["none", "kr"],
+            "default": "none",
+            "description": "kr: messages with the purpose marketing keep to article 50 of the Korean Network Act.",
+        },
+        "ad_sender_name": {"type": "string", "minLength": 1, "maxLength": 50},
+        "ad_opt_out_number": {
+            "type": "string",
+            "pattern": "^080-?[0-9]{3,4}-?[0-9]{4}$",
+            "description": "The free number by which people refuse, such as 080-123-4567.",
+        },
+        "ad_mark_add": {
+            "type": "boolean",
+            "default": False,
+            "description": "Add (광고), the sender's name and the opt-out text where a text lacks them.",
+        },
+        "quiet_hours": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["from", "to"],
+            "description": "Messages wait until they are over, by the recipient's clock; high priority goes through.",
+            "properties": {
+                "from": {"type": "string", "pattern": _CLOCK},
+                "to": {"type": "string", "pattern": _CLOCK},
+                "channels": {
+                    "type": "array",
+                    "minItems": 1,
+                    "uniqueItems": True,
+                    "items": {"enum": ["push", "email", "sms", "kakao_talk"]},
+                    "description": "Unless told: push, sms and kakao_talk.",
+                },
+            },
+        },
+        "frequency_caps": {
+            "type": "array",
+            "maxItems": 10,
+            "description": "How many marketing messages a person gets, in all or of a channel or category.",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "anyOf": [{"required": ["per_day"]}, {"required": ["per_week"]}],
+                "properties": {
+                    "channel": {"enum": ["push", "email", "sms", "kakao_talk", "in_app"]},
+                    "category": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,49}$"},
+                    "per_day": {"type": "integer", "minimum": 1, "maximum": 1_000},
+                    "per_week": {"type": "integer", "minimum": 1, "maximum": 7_000},
+                },
+            },
+        },
     },
 }
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -9,6 +9,10 @@ SCOPES: dict[str, str] = {
     "users:write": "Create and change users, archive and erase them",
     "subscriptions:read": "List and read subscriptions",
     "subscriptions:write": "Register, change and end subscriptions",
+    "preferences:read": "Read categories, preferences, consents, their history and notices",
+    "preferences:write": "Change categories, preferences and consents, and close notices",
+    "suppressions:read": "Read the suppression list (masked)",
+    "suppressions:write": "Add and remove addresses of the suppression list",
     "templates:read": "Read and preview templates",
     "templates:write": "Create and change templates",
     "messages:read": "Read messages and their events",
@@ -25,6 +29,8 @@ SCOPES: dict[str, str] = {
     "personal_data:read": "See external ids, properties and addresses unmasked in exports",
     "billing:read": "Read plan, quotas, ledger and statements",
     "billing:write": "Set alerts on quotas and credit",
+    "webhooks:read": "Read webhooks and their deliveries",
+    "webhooks:write": "Create, change and test webhooks, send deliveries again",
     "settings:read": "Read the application's settings, keys and credentials (masked)",
     "settings:write": "Change the application's settings, keys and credentials",
 }
@@ -33,6 +39,8 @@ SCOPES: dict[str, str] = {
 SDK_SCOPE = "sdk"
 
 _READ = frozenset(scope for scope in SCOPES if scope.endswith(":read")) - {"personal_data:read"}
+_OF_THE_SET_UP = frozenset({"settings:read", "webhooks:read"})
+"""What who is neither owner nor manager has no need of: addresses of webhooks may hold secrets."""
 _MARKETING = frozenset(
     {"templates:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send", "exports:write"},
 )
@@ -40,9 +48,12 @@ _MARKETING = frozenset(
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     Role.OWNER: frozenset(SCOPES),
     Role.MANAGER: frozenset(SCOPES) - {"settings:write"},
-    Role.MARKETER: (_READ - {"settings:read"}) | _MARKETING,
-    Role.ANALYST: (_READ - {"settings:read"}) | {"exports:write"},
+    Role.MARKETER: (_READ - _OF_THE_SET_UP) | _MARKETING,
+    Role.ANALYST: (_READ - _OF_THE_SET_UP) | {"exports:write"},
     Role.SUPPORT: frozenset(
-        {"users:read", "users:write", "subscriptions:read", "subscriptions:write", "messages:read"}
+        {
+            *("users:read", "users:write", "subscriptions:read", "subscriptions:write", "messages:read"),
+            *("preferences:read", "preferences:write", "suppressions:read"),
+        }
     ),
 }

@@ -21,6 +21,7 @@ from apps.subscriptions.imports.models import OnConflict
 from apps.subscriptions.imports.outcome import Outcome, Raced
 from apps.subscriptions.imports.users import users_of
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionEventType
+from apps.subscriptions.preferences.suppressed import suppressed_status, suppression_reasons
 from apps.subscriptions.services.changes import SubscriptionChange
 from apps.subscriptions.status import Setter, SubscriptionStatus
 from apps.subscriptions.validation import merged_tags
@@ -140,8 +141,9 @@ def import_subscriptions(
     status was never subscribed (0). `reason` stands in the events.
     """
     options = _Options(on_conflict, resubscribe, reason)
-    known = _find(application_id, rows)
     done = Outcome()
+    rows = _with_suppressed(application_id, rows, done)
+    known = _find(application_id, rows)
     wanted = [row for row in rows if _is_wanted(row, known.get((row.type, row.digest)), options, done)]
     external_ids = {row.external_id for row in wanted if row.external_id is not None}
     users = users_of(application_id, sorted(external_ids), write=write)
@@ -170,6 +172,22 @@ def import_subscriptions(
         events += [_event_of(event, reason) for change in changes for event in change.events]
         _write_events(application_id, events, now)
     return done
+
+
+def _with_suppressed(application_id: UUID, rows: Sequence[SubscriptionRow], done: Outcome) -> Sequence[SubscriptionRow]:
+    """The rows, of which those on the suppression list are not subscribed, whatever the file and its options ask."""
+    asked = [(row.type, row.digest) for row in rows if row.status is not None and row.status > 0]
+    reasons = suppression_reasons(application_id, asked)
+    if not reasons:
+        return rows
+    checked = []
+    for row in rows:
+        reason = reasons.get((row.type, row.digest)) if row.status is not None and row.status > 0 else None
+        if reason is not None:
+            done.kept += 1
+            row = row._replace(status=suppressed_status(row.type, reason))
+        checked.append(row)
+    return checked
 
 
 def _is_wanted(row: SubscriptionRow, old: _Known | None, options: _Options, done: Outcome) -> bool:
