@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import OperationalError, ProgrammingError, connection, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.analytics.clocks import shifted_clocks
@@ -25,19 +25,15 @@ from apps.analytics.metrics import Source
 from apps.analytics.models.rollups import FillState
 from apps.analytics.statements import EVENT_TABLES, counting, values_max
 from apps.messaging.stopping import is_stopping
+from automata_signal import positions
 from automata_signal.celery import Task, send_tasks
-from automata_signal.time_limits import limit_lock_waits, limit_statements
+from automata_signal.positions import prepare_reading, read_horizon, summarise_positions
 
 log = logging.getLogger(__name__)
 
 STEP_EVENTS = 50_000
 TASK_MAX_S = 20.0
 """Then a fill goes on in a new task, and other tasks of the control queue get their turn."""
-STATEMENT_MAX_S = 300
-WORK_MEMORY = "64MB"
-"""What a step groups fits in it; the server's own is meant for short statements."""
-SUMMARY_LOCK_WAIT_S = 0.2
-"""Less than `deadlock_timeout`, at which PostgreSQL would end an autovacuum for us."""
 GROWTH_MAX = 8
 """A window is at most so many times as wide as the one before."""
 REMINDED_AFTER = timedelta(hours=1)
@@ -69,7 +65,7 @@ def fill_all(*, max_s: float = TASK_MAX_S) -> bool:
 
 def fill(source: Source, *, ends_at: float) -> bool:
     """The same of one source; `ends_at` is `time.monotonic`'s."""
-    summarise_positions(source)
+    summarise_positions(EVENT_TABLES[source])
     width = 0
     while True:
         filled = fill_step(source, width=width)
@@ -98,7 +94,7 @@ def fill_step(source: Source, *, width: int = 0) -> Filled:
     if state is None or is_ahead(state):
         return Filled(0, 0, is_done=True)
     horizon = read_horizon()
-    prepare_transaction()
+    prepare_reading()
     high = window_end(source, state.watermark, horizon, width)
     events = count_window(source, state.watermark, high) if high > state.watermark else 0
     filled = Filled(events, high - state.watermark, is_done=high >= horizon)
@@ -139,77 +135,12 @@ def is_ahead(state: FillState) -> bool:
     return True
 
 
-def read_horizon() -> int:
-    """Below this position nothing is added any more."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT event_horizon()")
-        (horizon,) = cursor.fetchone()
-    return int(horizon)
-
-
-# --- The index -----------------------------------------------------------------------------------------------------
-
-
-def summarise_positions(source: Source) -> None:
-    """Bring the BRIN index of positions up to date: what is not summarised yet is read by each step.
-
-    Autovacuum does the same when it comes by; a million events that it has not seen cost a step 0.15 s. Not done now if
-    a VACUUM has the table, or if the tables are another role's.
-    """
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            limit_lock_waits(SUMMARY_LOCK_WAIT_S)
-            cursor.execute(_SUMMARISE, {"table": EVENT_TABLES[source]})
-    except (OperationalError, ProgrammingError) as error:
-        log.info("an index of positions is not summarised now", extra={"cause": str(error).partition("\n")[0]})
-
-
-_SUMMARISE = """
-    SELECT brin_summarize_new_values(i.indexrelid::regclass)
-    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-    WHERE i.indrelid = ANY(ARRAY(SELECT relid FROM pg_partition_tree(%(table)s::regclass)) || %(table)s::regclass)
-      AND a.amname = 'brin' AND c.relkind = 'i'
-"""
-
-
 # --- A window ------------------------------------------------------------------------------------------------------
 
 
-def prepare_transaction() -> None:
-    """Patience and memory, for a step. Tables are never read whole, whatever is known of the newest rows."""
-    limit_statements(STATEMENT_MAX_S)
-    _set_local(work_mem=WORK_MEMORY, enable_seqscan="off", jit="off", max_parallel_workers_per_gather="0")
-
-
-def _set_local(**values: str) -> None:
-    with connection.cursor() as cursor:
-        for name, value in values.items():
-            cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
-
-
 def window_end(source: Source, low: int, horizon: int, width: int = 0) -> int:
-    """Where a window from `low` has to end so that it holds `STEP_EVENTS` at most, or one transaction.
-
-    Each look reads no more than that, by the BRIN index of `position`. Other indexes are shut out: by one of those a
-    table is read from its beginning.
-    """
-    high = min(horizon, low + width) if width else horizon
-    _set_local(enable_indexscan="off", enable_indexonlyscan="off")
-    while high - low > 1 and _holds_too_many(source, low, high):
-        high = low + (high - low) // 2
-    _set_local(enable_indexscan="on", enable_indexonlyscan="on")
-    return high
-
-
-def _holds_too_many(source: Source, low: int, high: int) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT count(*) FROM (SELECT FROM {EVENT_TABLES[source]}"
-            " WHERE position >= %s AND position < %s LIMIT %s) e",
-            [low, high, STEP_EVENTS + 1],
-        )
-        (found,) = cursor.fetchone()
-    return int(found) > STEP_EVENTS
+    """Where a window from `low` has to end so that it holds `STEP_EVENTS` at most, or one transaction."""
+    return positions.window_end([EVENT_TABLES[source]], low, horizon, events_max=STEP_EVENTS, width=width)
 
 
 def count_window(

@@ -25,9 +25,6 @@ from apps.analytics.fills import (
     is_ahead,
     lock_state,
     next_width,
-    prepare_transaction,
-    read_horizon,
-    summarise_positions,
     window_end,
 )
 from apps.analytics.metrics import ROLLUPS, Source
@@ -38,7 +35,7 @@ from apps.messaging.retention import kept_since
 from apps.subscriptions.models import SubscriptionEvent
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict
-from automata_signal.positions import functions
+from automata_signal.positions import functions, prepare_reading, read_horizon, summarise_positions
 from automata_signal.time_limits import limit_statements
 
 log = logging.getLogger(__name__)
@@ -152,7 +149,7 @@ def _make_tables() -> None:
 def rebuild_run(rebuild: Rebuild) -> int:
     """Count all that is left, and put the new figures in place; how many events were counted, of all steps."""
     for source in Source:
-        summarise_positions(source)
+        summarise_positions(EVENT_TABLES[source])
         width = 0
         while (counted := _step(rebuild, source, width)) and not counted.is_done:
             width = next_width(counted)
@@ -168,7 +165,7 @@ def _step(rebuild: Rebuild, source: Source, width: int) -> Counted:
 
 
 def _count(rebuild: Rebuild, state: FillState, source: Source, width: int) -> Counted:
-    prepare_transaction()
+    prepare_reading()
     row = Rebuild.objects.select_for_update().get(pk=rebuild.pk)
     low = row.watermarks[source]
     high = window_end(source, low, state.watermark, width)

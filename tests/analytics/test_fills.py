@@ -15,6 +15,7 @@ from apps.analytics.models import DeviceHour, DimensionValue, FillState, Message
 from apps.messaging.models import Message, MessageEvent
 from apps.subscriptions.models import Subscription
 from apps.subscriptions.services import SubscriptionEnd, subscriptions_end
+from automata_signal import positions
 from tests.analytics.happenings import (
     expected_message_hours,
     fill_up,
@@ -232,14 +233,14 @@ def test_new_events_are_found_by_the_index_of_positions(application):
     for _ in range(3):
         sent(application, 20)
     with transaction.atomic():
-        fills.prepare_transaction()
-        fills._set_local(enable_indexscan="off", enable_indexonlyscan="off")
+        positions.prepare_reading()
+        positions._set_local(enable_indexscan="off", enable_indexonlyscan="off")
         plan = "\n".join(
             line
             for (line,) in run_sql(
                 "EXPLAIN SELECT FROM messaging_messageevent WHERE position >= %s AND position < %s LIMIT 10",
-                fills.read_horizon() - 2,
-                fills.read_horizon(),
+                positions.read_horizon() - 2,
+                positions.read_horizon(),
             )
         )
     assert "_position_idx" in plan

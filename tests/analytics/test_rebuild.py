@@ -29,7 +29,7 @@ from apps.messaging.requeue import FailedFilter
 from apps.subscriptions.models import Subscription
 from automata_signal.errors import Conflict
 from automata_signal.ids import first_id_at
-from automata_signal.positions import functions
+from automata_signal.positions import functions, read_horizon
 from tests.analytics.happenings import all_rollups, fill_up, move, rollups_equal_events, run_sql
 from tests.factories import make_messages, make_subscription, make_subscriptions, make_user
 from tests.messaging.test_retention import keep
@@ -238,7 +238,7 @@ def restored(application):
     move("send", "pending", make_messages(application, ["pending"] * 3))
     fill_up()
     run_sql("UPDATE messaging_messageevent SET position = position + 1000000")
-    FillState.objects.update(watermark=fills.read_horizon() + 1_000_000)
+    FillState.objects.update(watermark=read_horizon() + 1_000_000)
     yield
     with connection.cursor() as cursor:
         cursor.execute(functions())
