@@ -25,6 +25,8 @@ from apps.messaging import lifecycle
 from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent, MessageRequeue
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.services import template_create, template_update
+from apps.messaging.webhooks.models import WebhookReader
+from apps.messaging.webhooks.services import endpoint_create, endpoint_test, secret_rotate
 from apps.sandbox.credentials import make_apns_key, make_fcm_account
 from apps.subscriptions.models import SubscriptionEvent
 from apps.subscriptions.services import subscription_register, user_create
@@ -169,6 +171,11 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     world.add(DispatchBatch.objects.get(dispatch_id=message.dispatch_id))
     world.add(MessageRequeue.objects.create(application=application, error_reason=f"{mark}_reason", until=now))
 
+    webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{mark} hook")
+    world.secrets += [webhook.secret, secret_rotate(endpoint=webhook.endpoint, overlap=timedelta(hours=1)).secret]
+    world.add(webhook.endpoint)
+    world.add(endpoint_test(endpoint=webhook.endpoint, by=f"{mark} somebody"))
+
     report = world.add(report_create(application=application, kind="daily", roles=["owner"], by=mark))
     world.add(
         ReportRun.objects.create(
@@ -248,10 +255,14 @@ def platform_rows(db) -> dict[str, object]:
     operator = Operator.objects.create_user("token-holder@example.com", PASSWORD)
     sign_in(email=operator.email, password=PASSWORD)
     token = OutstandingToken.objects.get(user=operator)
+    owner = Application.objects.create(name="Of the webhook lane")
+    webhook = endpoint_create(application=owner, url="https://hooks.example/").endpoint
     interval = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
     return {
         "tenants.Operator": operator,
         "billing.Plan": Plan.objects.get(code="basic"),
+        "messaging.WebhookReader": WebhookReader.objects.create(name="events"),
+        "messaging.WebhookLane": webhook.parts.first(),
         "billing.PlanChannel": Plan.objects.get(code="basic").channels.first(),
         "token_blacklist.OutstandingToken": token,
         "token_blacklist.BlacklistedToken": BlacklistedToken.objects.create(token=token),

@@ -129,6 +129,18 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "messages/failures"): _("messages:read"),
     ("POST", "messages/requeue"): _("messages:send", body=lambda w: {"error_reason": "canceled"}, answers=202),
     ("GET", "messages/requeues/{requeue_id}"): _("messages:read"),
+    ("GET", "webhooks"): _("webhooks:read"),
+    ("POST", "webhooks"): _("webhooks:write", body=lambda w: {"url": "https://hooks.example/"}, answers=201),
+    ("GET", "webhooks/{webhook_id}"): _("webhooks:read"),
+    ("PATCH", "webhooks/{webhook_id}"): _("webhooks:write", body=lambda w: {"description": "d"}),
+    ("DELETE", "webhooks/{webhook_id}"): _("webhooks:write", answers=204),
+    ("POST", "webhooks/{webhook_id}/rotate-secret"): _("webhooks:write", answers=201),
+    ("POST", "webhooks/{webhook_id}/test"): _("webhooks:write", answers=202),
+    ("POST", "webhooks/{webhook_id}/replay"): _(
+        "webhooks:write", body=lambda w: {"since": "2026-01-01T00:00:00Z", "until": _tomorrow()}, answers=202
+    ),
+    ("GET", "webhooks/{webhook_id}/deliveries"): _("webhooks:read"),
+    ("POST", "webhooks/{webhook_id}/deliveries/{delivery_id}/replay"): _("webhooks:write", answers=202),
     ("POST", "receipts"): _(
         *("receipts:write", SDK),
         body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "received"}]},

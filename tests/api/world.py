@@ -18,6 +18,8 @@ from apps.billing.services.quota import billing_of
 from apps.campaigns.services import campaign_create, segment_create
 from apps.messaging.models import MessageRequeue
 from apps.messaging.services import template_create
+from apps.messaging.webhooks.models import WebhookDelivery
+from apps.messaging.webhooks.services import endpoint_create, endpoint_test
 from apps.subscriptions.handles import HANDLE_HEADER, handle_for
 from apps.tenants.models import Application, ChannelCredential, KeyKind, Operator, Role
 from apps.tenants.services import key_create, membership_set, operator_create
@@ -102,6 +104,9 @@ def make_world(name: str) -> World:
     requeue = MessageRequeue.objects.create(
         application=application, error_reason=f"{name} reason", until=timezone.now(), finished_at=timezone.now()
     )
+    webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{name} hook").endpoint
+    delivery = endpoint_test(endpoint=webhook, by=name)
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(state="delivered")
     imported = make_checked_import(application, file_name=f"{name} people.csv", external_id=f"{name}-imported")
     email = f"{name}-owner@example.com"
     operator = make_operator(email)
@@ -130,6 +135,8 @@ def make_world(name: str) -> World:
             "report_id": str(report.pk),
             "export_id": str(export.pk),
             "import_id": str(imported.pk),
+            "webhook_id": str(webhook.pk),
+            "delivery_id": str(delivery.pk),
         },
         server=StrictClient(key(KeyKind.SECRET).plaintext),
         sdk=StrictClient(key(KeyKind.PUBLISHABLE).plaintext, **{HANDLE_HEADER: handle}),
@@ -155,7 +162,7 @@ def sign_in(email: str, application: Application | None = None) -> StrictClient:
 def missing_ids() -> dict[str, str]:
     """Ids that look like real ones, of nothing."""
     names = ("key_id", "credential_id", "user_id", "subscription_id", "template_id", "segment_id", "campaign_id")
-    names = (*names, "message_id", "requeue_id", "import_id", "report_id", "export_id")
+    names = (*names, "message_id", "requeue_id", "import_id", "report_id", "export_id", "webhook_id", "delivery_id")
     return {name: str(new_id()) for name in names} | {"external_id": "nobody"}
 
 

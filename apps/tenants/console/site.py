@@ -103,6 +103,8 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("tenants.ApiKey", _("API keys"), "key"),
             _Item("tenants.ChannelCredential", _("Channel credentials"), "vpn_key"),
             _Item("tenants.Membership", _("Members"), "groups"),
+            _Item("messaging.WebhookEndpoint", _("Webhooks"), "webhook"),
+            _Item("messaging.WebhookDelivery", _("Webhook deliveries"), "outbox"),
         ],
     ),
     (
