@@ -7,13 +7,16 @@ class MessagingConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.billing.checking import register_count
+        from apps.messaging.adapters.in_app import register_inbox
         from apps.messaging.breaker import wake
         from apps.messaging.charges import count_held
         from apps.messaging.counting import count_moves
         from apps.messaging.credentials import register_secret_checks
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.messaging.figures import register_figures
+        from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
         from apps.messaging.recorders import register
+        from apps.messaging.webhooks.figures import register_figures as register_webhook_figures
         from apps.subscriptions.erasure import register_eraser, register_exporter
         from apps.tenants.providers import on_breaker_closed
 
@@ -21,6 +24,10 @@ class MessagingConfig(AppConfig):
         register(count_moves)
         register_count(count_held)
         register_figures()
+        register_webhook_figures()
         on_breaker_closed(wake)
+        register_inbox(inbox_deliver)
+        register_eraser(erase_inbox)
         register_eraser(erase_messages)
         register_exporter("messages", export_messages)
+        register_exporter("inbox", export_inbox)

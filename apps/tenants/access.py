@@ -116,24 +116,11 @@ class CallerAuthentication(BaseAuthentication):
             raise Unauthenticated("Use `Authorization: Bearer <key or token>`.")
         token = token.strip()
         if token.startswith(tuple(KEY_PREFIXES.values())):
-            return AnonymousUser(), self._key_caller(token)
+            return AnonymousUser(), _caller_by(known_keys.find(key_digest(token)))
         return self._operator_caller(request, token)
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
-
-    def _key_caller(self, token: str) -> Caller:
-        key = known_keys.find(key_digest(token))
-        if key is None or not key.is_usable:
-            raise Unauthenticated("The key is unknown, revoked or expired.")
-        if not key.application.is_active:
-            raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
-        bind_contextvars(application_id=str(key.application_id))
-        if key.kind == KeyKind.SECRET:
-            plan_rules().refuse_key(key)
-        note_key_use(key)
-        granted = {SDK_SCOPE} if key.kind == KeyKind.PUBLISHABLE else set(key.scopes) & set(SCOPES)
-        return Caller(copy(key.application), frozenset(granted), key=key)
 
     def _operator_caller(self, request: Request, token: str) -> tuple[Operator, Caller]:
         from rest_framework_simplejwt.authentication import JWTAuthentication
@@ -148,6 +135,25 @@ class CallerAuthentication(BaseAuthentication):
         if application_id is None:
             return operator, Caller(None, frozenset(), operator=operator)
         return operator, operator_caller(operator, application_id)
+
+
+def _caller_by(key: ApiKey | None) -> Caller:
+    if key is None or not key.is_usable:
+        raise Unauthenticated("The key is unknown, revoked or expired.")
+    if not key.application.is_active:
+        raise Forbidden("The application is not active.", code="APPLICATION_INACTIVE")
+    bind_contextvars(application_id=str(key.application_id))
+    if key.kind == KeyKind.SECRET:
+        plan_rules().refuse_key(key)
+    note_key_use(key)
+    granted = {SDK_SCOPE} if key.kind == KeyKind.PUBLISHABLE else set(key.scopes) & set(SCOPES)
+    return Caller(copy(key.application), frozenset(granted), key=key)
+
+
+def caller_of_key(key_id: UUID) -> tuple[AnonymousUser, Caller]:
+    """Who has this key, for something that was given out to its holder and stands for it."""
+    keys = plan_rules().with_plans(ApiKey.objects.select_related("application"))
+    return AnonymousUser(), _caller_by(keys.filter(pk=key_id).first())
 
 
 def operator_caller(operator: Operator, application_id: str) -> Caller:

@@ -44,7 +44,10 @@ CHANNELS: dict[str, Reach] = {
 """Subscription type (specification 3.3) → channel and adapters."""
 
 
-OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {"push": push_content.check_options}
+OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
+    "push": push_content.check_options,
+    "in_app": in_app_content.check_options,
+}
 """Channel → the check of its content's options, which raises `ContentError`."""
 
 
