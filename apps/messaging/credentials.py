@@ -14,7 +14,9 @@ from automata_signal.errors import FieldProblem
 def register_secret_checks() -> None:
     """At start-up, for every adapter there is."""
     for adapter in all_adapters().values():
-        register_secret_check(adapter.name, partial(_problems, adapter), adapter.summarise_secret)
+        register_secret_check(
+            adapter.name, partial(_problems, adapter), adapter.summarise_secret, adapter.secret_fields
+        )
 
 
 def _problems(adapter: Adapter, secret: Secret) -> Sequence[FieldProblem]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -32,12 +31,13 @@ from unfold import widgets
 from apps.tenants import services
 from apps.tenants.access import KEY_PREFIXES, key_digest
 from apps.tenants.application_settings import SCHEMA
+from apps.tenants.console import secret_forms
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import OWN, PlatformAdmin, ReadOnlyAdmin, ScopedAdmin, ScopedHistoryAdmin, search_by_name
-from apps.tenants.console.forms import JSONObjectField, WriteOnlyTextarea
 from apps.tenants.console.lists import ApplicationFilter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, table_panel
+from apps.tenants.console.secret_forms import SecretForm
 from apps.tenants.models import (
     ApiKey,
     Application,
@@ -47,6 +47,7 @@ from apps.tenants.models import (
     Operator,
     Provider,
 )
+from apps.tenants.providers import secret_fields
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 from apps.tenants.sign_in import end_all_sign_ins, operator_password_set
 from automata_signal.encryption import DecryptionError
@@ -166,7 +167,7 @@ def settings_help() -> SafeString:
             notes.append(f"{rule['minimum']:,}–{rule['maximum']:,}")
         if "default" in rule:
             notes.append(_("default %(value)s") % {"value": rule["default"]})
-        notes += [f"{key} ({sub['type']})" for key, sub in rule.get("properties", {}).items()]
+        notes += [f"{key} ({sub.get('type', 'one of several')})" for key, sub in rule.get("properties", {}).items()]
         entries.append((name, " · ".join(note for note in notes if note)))
     return format_html(
         "{}<ul>{}</ul>",
@@ -477,12 +478,7 @@ class ApiKeyAdmin(ScopedHistoryAdmin):
 
 # --- Credentials ---------------------------------------------------------------------------------------------------
 
-_APNS_FIELDS = ("team_id", "key_id", "bundle_id", "environment", "private_key", "private_key_file")
-_FCM_FIELDS = ("service_account", "service_account_file")
-PROVIDER_FIELDS: dict[str, tuple[str, ...]] = {Provider.APNS: _APNS_FIELDS, Provider.FCM: _FCM_FIELDS}
-"""The form's fields of each provider's secret."""
 RATE_FIELDS = ("rate_per_minute", "device_rate_per_minute", "device_rate_per_hour")
-UPLOAD_MAX_BYTES = 32_768
 
 
 def summary_text(credential: ChannelCredential) -> str:
@@ -497,69 +493,10 @@ def credential_state(credential: ChannelCredential) -> tuple[str, Any]:
     return ("warning", _("last answer was an error")) if credential.last_error else ("success", _("in use"))
 
 
-class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The provider's fields. What is secret is only written: empty leaves what is stored."""
-
-    team_id = forms.CharField(label=gettext_lazy("Team id"), required=False, max_length=20, widget=_text())
-    key_id = forms.CharField(label=gettext_lazy("Key id"), required=False, max_length=20, widget=_text())
-    bundle_id = forms.CharField(label=gettext_lazy("Bundle id"), required=False, max_length=155, widget=_text())
-    environment = forms.ChoiceField(
-        label=gettext_lazy("Environment"),
-        required=False,
-        choices=(
-            ("both", gettext_lazy("Production and sandbox, by the device")),
-            ("production", gettext_lazy("Production")),
-            ("sandbox", gettext_lazy("Sandbox")),
-        ),
-        widget=widgets.UnfoldAdminSelectWidget,
-    )
-    private_key = forms.CharField(
-        label=gettext_lazy("Key (.p8)"),
-        required=False,
-        max_length=UPLOAD_MAX_BYTES,
-        widget=WriteOnlyTextarea({"rows": 5, "placeholder": "-----BEGIN PRIVATE KEY-----", "autocomplete": "off"}),
-        help_text=gettext_lazy("Paste it, or choose the file below. It is stored encrypted and never shown again."),
-    )
-    private_key_file = forms.FileField(
-        label=gettext_lazy("… or the .p8 file"), required=False, widget=widgets.UnfoldAdminFileFieldWidget
-    )
-    service_account = JSONObjectField(
-        label=gettext_lazy("Service account (JSON)"),
-        required=False,
-        widget=WriteOnlyTextarea({"rows": 8, "placeholder": '{"type": "service_account", …}', "autocomplete": "off"}),
-        help_text=gettext_lazy("Paste it, or choose the file below. It is stored encrypted and never shown again."),
-    )
-    service_account_file = forms.FileField(
-        label=gettext_lazy("… or the JSON file"), required=False, widget=widgets.UnfoldAdminFileFieldWidget
-    )
-
+class CredentialForm(SecretForm):
     class Meta:
         model = ChannelCredential
         fields = ("application", "provider", "name", "position", "is_active", *RATE_FIELDS)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, value in self.instance.summary.items():
-            if name in self.fields:
-                self.initial.setdefault(name, value)
-
-    def clean_private_key_file(self) -> str:
-        return _uploaded_text(self.cleaned_data["private_key_file"])
-
-    def clean_service_account_file(self) -> dict[str, Any]:
-        text = _uploaded_text(self.cleaned_data["service_account_file"])
-        return cast(dict[str, Any], JSONObjectField(required=False).to_python(text))
-
-
-def _uploaded_text(upload: UploadedFile[Any] | None) -> str:
-    if not upload:
-        return ""
-    if (upload.size or 0) > UPLOAD_MAX_BYTES:
-        raise forms.ValidationError(_("The file is larger than a key can be."))
-    try:
-        return str(upload.read().decode())
-    except UnicodeDecodeError:
-        raise forms.ValidationError(_("The file is not text.")) from None
 
 
 @admin.register(ChannelCredential)
@@ -570,13 +507,7 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
     list_display = ("name", "application", "provider", "identity", "state", "position", "last_error_at")
     list_select_related = ("application",)
     list_filter = (ApplicationFilter, "provider", "is_active")
-    refusal_aliases = {
-        "secret.service_account": "service_account",
-        **{f"secret.{name}": name for name in ("team_id", "key_id", "bundle_id", "environment", "private_key")},
-    }
-    conditional_fields: dict[str, str] = {
-        name: f"provider == '{provider}'" for provider, names in PROVIDER_FIELDS.items() for name in names
-    }
+    conditional_fields: dict[str, str] = {}
     row_actions = ("close_breaker",)
     _shown = (
         "identity",
@@ -590,19 +521,33 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         "id",
     )
 
+    @property
+    def refusal_aliases(self) -> dict[str, str]:  # type: ignore[override]
+        return secret_forms.aliases()
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application").defer("secret")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        kwargs["form"] = secret_forms.with_secret_fields(CredentialForm)
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def formfield_for_choice_field(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "provider":
+            known = secret_fields()
+            kwargs["choices"] = [("", "---------"), *((p.value, p.label) for p in Provider if p.value in known)]
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         common = ("application", "provider", "name", "position", "is_active")
         rates = (_("Rates; the provider's own unless told"), {"fields": RATE_FIELDS})
         if obj is None:
-            fields = [name for names in PROVIDER_FIELDS.values() for name in names]
+            fields = [name for provider in secret_fields() for name in secret_forms.form_fields_of(provider)]
             return ((None, {"fields": common[:-1]}), (_("Secret"), {"fields": fields}), rates)
         state = (_("State"), {"fields": self._shown})
         if not self.has_change_permission(request, obj):
             return ((None, {"fields": common}), state, rates)
-        secret = (_("Secret (replace)"), {"fields": PROVIDER_FIELDS.get(obj.provider, ())})
+        secret = (_("Secret (replace)"), {"fields": secret_forms.form_fields_of(obj.provider)})
         return ((None, {"fields": common}), state, secret, rates)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -610,10 +555,10 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         # Which fields are whose depends on the provider only while it can be chosen.
-        if kwargs.get("obj") is not None:
-            plain = copy(self)
-            plain.conditional_fields = {}
-            context["adminform"].model_admin = plain
+        obj = kwargs.get("obj")
+        own = copy(self)
+        own.conditional_fields = secret_forms.conditions(of=obj and obj.provider)
+        context["adminform"].model_admin = own
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("identity"))
@@ -628,22 +573,27 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         return search_by_name(queryset, term, "name", "application__name")
 
     def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> ChannelCredential:
-        return services.credential_create(
-            application=cleaned["application"],
-            provider=cleaned["provider"],
-            name=cleaned["name"],
-            position=cleaned["position"],
-            **{name: cleaned[name] for name in RATE_FIELDS},
-            secret=_secret(cleaned["provider"], cleaned, {}),
-            by=label_of(request),
-        )
+        provider = cleaned["provider"]
+        try:
+            return services.credential_create(
+                application=cleaned["application"],
+                provider=provider,
+                name=cleaned["name"],
+                position=cleaned["position"],
+                **{name: cleaned[name] for name in RATE_FIELDS},
+                secret=secret_forms.new_secret(provider, cleaned),
+                by=label_of(request),
+            )
+        except ValidationFailed as refusal:
+            raise secret_forms.named_by(provider, refusal) from None
 
     def update(self, request: HttpRequest, row: ChannelCredential, changes: dict[str, Any]) -> ChannelCredential:
         plain = {name: changes[name] for name in ("name", "position", "is_active", *RATE_FIELDS) if name in changes}
-        secret = None
-        if any(name in changes for name in PROVIDER_FIELDS[row.provider]):
-            secret = _secret(row.provider, changes, _stored_secret(row, changes))
-        return services.credential_update(credential=row, **plain, secret=secret, by=label_of(request))
+        try:
+            secret = secret_forms.changed_secret(row.provider, changes, _stored_secret(row), row.summary)
+            return services.credential_update(credential=row, **plain, secret=secret, by=label_of(request))
+        except ValidationFailed as refusal:
+            raise secret_forms.named_by(row.provider, refusal) from None
 
     @row_action(
         gettext_lazy("Close breaker"),
@@ -658,29 +608,12 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         return _("The breaker is closed; sending goes on.")
 
 
-def _secret(provider: str, given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """The secret as its adapter knows it: what was given, over what is stored."""
-    if provider == Provider.FCM:
-        account = given.get("service_account_file") or given.get("service_account") or stored.get("service_account")
-        if not account:
-            raise ValidationFailed.of("secret.service_account", _("Paste it or choose a file."))
-        return {"service_account": account}
-    key = given.get("private_key_file") or given.get("private_key")
-    plain = {name: given[name] for name in ("team_id", "key_id", "bundle_id", "environment") if given.get(name)}
-    return {**stored, **plain, **({"private_key": key} if key else {})}
-
-
-def _stored_secret(row: ChannelCredential, changes: dict[str, Any]) -> dict[str, Any]:
-    if row.provider == Provider.FCM:
-        return {}
+def _stored_secret(row: ChannelCredential) -> dict[str, Any] | None:
+    """None if it cannot be decrypted any more."""
     try:
         stored = ChannelCredential.objects.only("secret").get(pk=row.pk).secret
     except DecryptionError:
-        if changes.get("private_key") or changes.get("private_key_file"):
-            return dict(row.summary)
-        raise ValidationFailed.of(
-            "secret.private_key", _("What is stored cannot be decrypted any more: give the key again.")
-        ) from None
+        return None
     return dict(stored) if isinstance(stored, dict) else {}
 
 

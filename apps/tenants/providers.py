@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from automata_signal.errors import FieldProblem
+from automata_signal.secret_fields import SecretField
 
 Secret = Mapping[str, Any]
 Check = Callable[[Secret], Sequence[FieldProblem]]
@@ -24,6 +25,8 @@ class SecretRules(NamedTuple):
     """What is wrong with a secret; field paths are relative to it (`key_id`). Empty if nothing."""
     summarise: Summarise
     """What may be shown of a secret that passed the check: identifiers, never the key."""
+    fields: tuple[SecretField, ...] = ()
+    """What it consists of, for the console's form; without any, it is made by the API only."""
 
 
 def _nothing_wrong(secret: Secret) -> Sequence[FieldProblem]:
@@ -38,14 +41,22 @@ _UNKNOWN = SecretRules(_nothing_wrong, _nothing_shown)
 _rules: dict[str, SecretRules] = {}
 
 
-def register_secret_check(provider: str, check: Check, summarise: Summarise = _nothing_shown) -> None:
-    """Let `check` judge the secrets of `provider` and `summarise` say what is shown of them. The last call wins."""
-    _rules[provider] = SecretRules(check, summarise)
+def register_secret_check(
+    provider: str, check: Check, summarise: Summarise = _nothing_shown, fields: Sequence[SecretField] = ()
+) -> None:
+    """Let `check` judge the secrets of `provider`, `summarise` say what is shown of them, and the console's form ask
+    for `fields`. The last call wins."""
+    _rules[provider] = SecretRules(check, summarise, tuple(fields))
 
 
 def secret_rules(provider: str) -> SecretRules:
     """The rules of `provider`; without any, every JSON object passes and nothing of it is shown."""
     return _rules.get(provider, _UNKNOWN)
+
+
+def secret_fields() -> dict[str, tuple[SecretField, ...]]:
+    """Provider → what its secret consists of, of those that have one."""
+    return {provider: rules.fields for provider, rules in _rules.items() if rules.fields}
 
 
 BreakerClosed = Callable[[UUID, str, datetime | None], None]

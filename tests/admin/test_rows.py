@@ -66,10 +66,10 @@ def apns_form(key, **changes) -> dict:
         "provider": "apns",
         "name": "From a file",
         "position": "1",
-        "team_id": key.team_id,
-        "key_id": key.key_id,
-        "bundle_id": "com.example.shop",
-        "environment": "both",
+        "apns_team_id": key.team_id,
+        "apns_key_id": key.key_id,
+        "apns_bundle_id": "com.example.shop",
+        "apns_environment": "both",
     } | changes
 
 
@@ -78,11 +78,16 @@ def test_a_credential_comes_from_an_uploaded_or_pasted_key(world, member, provid
     place = address("tenants.ChannelCredential", "add")
     application = {"application": str(world.application.pk)}
     upload = SimpleUploadedFile("AuthKey.p8", key.p8.encode())
-    answer = owner.post(place, apns_form(key, private_key_file=upload, **application))
+    answer = owner.post(place, apns_form(key, apns_private_key_file=upload, **application))
     assert answer.status_code == 302, errors_of(answer)
     import json
 
-    fcm = {"provider": "fcm", "name": "Pasted", "position": "2", "service_account": json.dumps(account.service_account)}
+    fcm = {
+        "provider": "fcm",
+        "name": "Pasted",
+        "position": "2",
+        "fcm_service_account": json.dumps(account.service_account),
+    }
     answer = owner.post(place, fcm | application)
     assert answer.status_code == 302, errors_of(answer)
     stored = {c.name: c for c in ChannelCredential.objects.filter(name__in=("From a file", "Pasted"))}
@@ -95,26 +100,26 @@ def test_a_wrong_secret_is_an_error_on_its_field_and_never_comes_back(world, mem
     owner, (key, _) = member(Role.OWNER), provider_keys
     place = address("tenants.ChannelCredential", "add")
     application = {"application": str(world.application.pk)}
-    answer = owner.post(place, apns_form(key, private_key="not a key, but private", **application))
-    assert list(errors_of(answer)) == ["private_key"]
+    answer = owner.post(place, apns_form(key, apns_private_key="not a key, but private", **application))
+    assert list(errors_of(answer)) == ["apns_private_key"]
     assert "not a key, but private" not in text_of(answer)
-    assert list(errors_of(owner.post(place, apns_form(key, private_key=key.p8, team_id="x", **application)))) == [
-        "team_id"
-    ]
-    assert list(errors_of(owner.post(place, apns_form(key, **application)))) == ["private_key"]
+    assert list(
+        errors_of(owner.post(place, apns_form(key, apns_private_key=key.p8, apns_team_id="x", **application)))
+    ) == ["apns_team_id"]
+    assert list(errors_of(owner.post(place, apns_form(key, **application)))) == ["apns_private_key"]
     for file in (b"\xff\xfe", b"x" * 40_000):
         upload = SimpleUploadedFile("key.p8", file)
-        answer = owner.post(place, apns_form(key, private_key_file=upload, **application))
-        assert list(errors_of(answer)) == ["private_key_file"]
-    fcm = {"provider": "fcm", "name": "F", "position": "0", "service_account": '{"type": "x"}'}
-    assert list(errors_of(owner.post(place, fcm | application))) == ["service_account"]
+        answer = owner.post(place, apns_form(key, apns_private_key_file=upload, **application))
+        assert list(errors_of(answer)) == ["apns_private_key_file"]
+    fcm = {"provider": "fcm", "name": "F", "position": "0", "fcm_service_account": '{"type": "x"}'}
+    assert list(errors_of(owner.post(place, fcm | application))) == ["fcm_service_account"]
     assert not ChannelCredential.objects.filter(name__in=("From a file", "F")).exists()
 
 
 def test_changing_the_bundle_id_keeps_the_key(world, member, provider_keys):
     owner, (key, _) = member(Role.OWNER), provider_keys
     credential = world["tenants.ChannelCredential"]
-    given = apns_form(key, name="Renamed", bundle_id="com.example.other", is_active="on")
+    given = apns_form(key, name="Renamed", apns_bundle_id="com.example.other", is_active="on")
     assert owner.post(page_of(credential), given).status_code == 302
     stored = ChannelCredential.objects.get(pk=credential.pk)
     assert (stored.name, stored.summary["bundle_id"]) == ("Renamed", "com.example.other")
@@ -127,9 +132,9 @@ def test_a_credential_that_cannot_be_decrypted_opens_and_can_be_replaced(world, 
     ChannelCredential.objects.filter(pk=credential.pk).update(secret=b"\x09broken")
     assert owner.get(page_of(credential)).status_code == 200
     assert owner.get(list_of("tenants.ChannelCredential")).status_code == 200
-    answer = owner.post(page_of(credential), apns_form(key, bundle_id="com.example.other", is_active="on"))
-    assert list(errors_of(answer)) == ["private_key"]
-    again = apns_form(key, bundle_id="com.example.other", private_key=key.p8, is_active="on")
+    answer = owner.post(page_of(credential), apns_form(key, apns_bundle_id="com.example.other", is_active="on"))
+    assert list(errors_of(answer)) == ["apns_private_key"]
+    again = apns_form(key, apns_bundle_id="com.example.other", apns_private_key=key.p8, is_active="on")
     assert owner.post(page_of(credential), again).status_code == 302
 
 

@@ -15,9 +15,20 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from django.utils.translation import gettext_lazy
 
 from apps.messaging.adapters import push_content
-from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
+from apps.messaging.adapters.base import (
+    Content,
+    CredentialError,
+    Delivery,
+    Endpoint,
+    FieldKind,
+    Outcome,
+    Result,
+    SecretField,
+    summary_of,
+)
 from apps.messaging.adapters.http2 import Answer, Request, encode_lines
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
 from apps.messaging.adapters.reasons import APNS, MINUTE_S, apns_verdict
@@ -46,6 +57,27 @@ class ApnsAdapter:
     resend_is_harmless: ClassVar[bool] = True
     needs_secret: ClassVar[bool] = True
     reasons: ClassVar[frozenset[str]] = frozenset(reason for _, reason in APNS if reason)
+    secret_fields: ClassVar[tuple[SecretField, ...]] = (
+        SecretField("team_id", gettext_lazy("Team id")),
+        SecretField("key_id", gettext_lazy("Key id")),
+        SecretField("bundle_id", gettext_lazy("Bundle id")),
+        SecretField(
+            "environment",
+            gettext_lazy("Environment"),
+            choices=(
+                ("both", gettext_lazy("Production and sandbox, by the device")),
+                ("production", gettext_lazy("Production")),
+                ("sandbox", gettext_lazy("Sandbox")),
+            ),
+        ),
+        SecretField(
+            "private_key",
+            gettext_lazy("Key (.p8)"),
+            FieldKind.LONG,
+            is_secret=True,
+            placeholder="-----BEGIN PRIVATE KEY-----",
+        ),
+    )
 
     def check_content(self, content: Content) -> None:
         """Raise `ContentError` for what APNs would refuse: providers.md 1.5."""
@@ -57,7 +89,7 @@ class ApnsAdapter:
 
     def summarise_secret(self, secret: Mapping[str, Any]) -> dict[str, str]:
         """What may be shown of the secret: all but the key."""
-        return {name: str(secret[name]) for name in ("team_id", "key_id", "bundle_id", "environment")}
+        return summary_of(self.secret_fields, secret)
 
     def open(self, secret: Mapping[str, Any], endpoint: Endpoint) -> ApnsSender:
         """A sender for this credential. Connects on the first send. Raises `CredentialError`."""

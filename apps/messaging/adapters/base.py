@@ -12,6 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from automata_signal.secret_fields import FieldKind as FieldKind
+from automata_signal.secret_fields import SecretField as SecretField
+from automata_signal.secret_fields import summary_of as summary_of
+
 
 class Outcome(enum.Enum):
     """What became of one request, in our words; the provider's own word is `Result.reason`."""
@@ -98,6 +102,9 @@ class Result(NamedTuple):
     by it, and asked for (`apps.messaging.polling`)."""
     soft_status: int | None = None
     """The code to end the subscription with after repeated failures: a full mailbox, a phone that is off."""
+    message_status: int | None = None
+    """The code that describes the failure without saying anything of the recipient: a sender number or a template that
+    is not approved. It is kept with the message, and the subscription is left alone."""
 
 
 class ContentError(ValueError):
@@ -130,6 +137,8 @@ class Endpoint:
     """OAuth token endpoint, where the provider has one."""
     public_url: str = ""
     """Where recipients and providers reach us: links, and addresses for reports."""
+    report_url: str = ""
+    """Where the provider is to report on what is sent with this credential (`/webhooks/<provider>/<credential>`)."""
     ca_file: str = ""
     """PEM bundle that signs the provider; empty means the system's."""
     connections: int = 4
@@ -166,6 +175,9 @@ class Adapter(Protocol):
     needs_secret: ClassVar[bool]
     """Whether an application needs a credential of this provider. Without, one is made on first use, so that its rate
     and its breaker are a credential's like any other's."""
+
+    secret_fields: ClassVar[tuple[SecretField, ...]]
+    """What the secret consists of, in the order of the console's form."""
 
     reasons: ClassVar[frozenset[str]]
     """The provider's words that figures tell apart (`automata_messages_failed_total`)."""

@@ -14,9 +14,19 @@ from uuid import uuid4
 import orjson
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from django.utils.translation import gettext_lazy
 
 from apps.messaging.adapters import push_content
-from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome, Result
+from apps.messaging.adapters.base import (
+    Content,
+    CredentialError,
+    Delivery,
+    Endpoint,
+    FieldKind,
+    Outcome,
+    Result,
+    SecretField,
+)
 from apps.messaging.adapters.fcm_token import AccessTokens
 from apps.messaging.adapters.http2 import Answer, Request
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
@@ -46,6 +56,15 @@ class FcmAdapter:
     resend_is_harmless: ClassVar[bool] = True
     needs_secret: ClassVar[bool] = True
     reasons: ClassVar[frozenset[str]] = frozenset(reason for _, reason in FCM if reason)
+    secret_fields: ClassVar[tuple[SecretField, ...]] = (
+        SecretField(
+            "service_account",
+            gettext_lazy("Service account (JSON)"),
+            FieldKind.JSON,
+            is_secret=True,
+            placeholder='{"type": "service_account", …}',
+        ),
+    )
 
     def __init__(self, *, target: str = "token") -> None:
         """`target` is the field that takes the address: `token`, or `fid`, which is to follow it."""
