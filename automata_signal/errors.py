@@ -65,6 +65,12 @@ class ValidationFailed(SignalError):
         return cls(f"{field}: {message}", details=[FieldProblem(field, message)])
 
 
+    def within(self, place: str) -> ValidationFailed:
+        """The same of something at `place`: `chain.steps.0`."""
+        details = [FieldProblem(f"{place}.{problem.field}", problem.message) for problem in self.details]
+        return ValidationFailed(f"{place}: {self.message}", details=details, code=self.code)
+
+
 class Unauthenticated(SignalError):
     code = "UNAUTHENTICATED"
     status = 401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -78,6 +79,24 @@ def quota_states(*, application: Application) -> list[QuotaState]:
     now = timezone.now()
     rows = MessageQuota.objects.for_application(application).order_by("channel_type")
     return [QuotaState.of(row, now) for row in rows]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a message costs now, by channel."""
+
+    currency: str
+    by_channel: Mapping[str, Decimal]
+
+    def of(self, channel_type: str) -> Decimal:
+        return self.by_channel.get(channel_type, Decimal(0))
+
+
+def prices_of(application: Application) -> Prices:
+    """By the application's plan, or what was agreed for it."""
+    states = quota_states(application=application)
+    currency = states[0].currency if states else ""
+    return Prices(currency, {state.channel_type: state.unit_price for state in states})
 
 
 def plan_state(*, application: Application) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class MessageCampaign(models.Model):
     purpose = models.CharField(
         _("purpose"), max_length=16, choices=Purpose.choices, default=Purpose.TRANSACTIONAL, db_default="transactional"
     )
-    category = models.CharField(_("category"), max_length=50, blank=True, db_default="")
+    category = models.CharField(_("category"), max_length=50, blank=True, default="", db_default="")
     """Slug of what recipients may have opted out of."""
     when_over_quota = models.CharField(
         _("beyond the quota"), max_length=8, choices=OverQuota.choices, default=OverQuota.REFUSE

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.messaging import services
-from apps.messaging.content import ContentSource, check_template, recipient_variables
+from apps.messaging.content import source_on_channel
 from apps.messaging.models import (
     BatchState,
     Dispatch,
@@ -30,14 +30,15 @@ from apps.messaging.models import (
     MessageTemplate,
     MessageTemplateVersion,
 )
+from apps.messaging.previews import prepared_or_as_is, preview, user_named, variables_of
 from apps.messaging.rates import snapshot
-from apps.messaging.rendering import RenderError
 from apps.messaging.requeue import message_requeue
 from apps.messaging.selectors import message_content, message_events
 from apps.messaging.services import batch_of
 from apps.messaging.webhooks import admin as webhooks_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.admin import masked, subscription_ids_by_token, user_ids, with_sealed_token
 from apps.subscriptions.models import AppUser, Subscription
+from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
@@ -99,6 +100,7 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
         "body_template",
         "data_template",
         "options",
+        "variants",
         "is_active",
         "version",
         "updated_at",
@@ -145,43 +147,35 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
 def preview_panel(request: HttpRequest, template: MessageTemplate) -> Panel:
     """The present version as the user whose external id is in `?preview=` would see it, or with no variables at all."""
     external_id = request.GET.get("preview", "").replace("\0", "").strip()[:255]
-    problem, user, content = "", None, None
+    channel_type = request.GET.get("channel", "")
+    channel_type = channel_type if channel_type in ChannelType.values else ChannelType.PUSH.value
     may_see_users = grants_of(request).has("users:read", template.application_id)
-    if external_id and may_see_users:
-        user = AppUser.objects.for_application(template.application).filter(external_id=external_id).first()
-        problem = "" if user else _("There is no such user.")
+    problem, found = "", None
     try:
-        check_template(template.title_template, template.body_template, template.data_template)
-        source = ContentSource(
-            template.title_template,
-            template.body_template,
-            template.data_template,
-            template.options,
-            is_personalised=True,
-        )
-        content = source.render(_variables(user) if user else {})
+        variables = {}
+        if external_id and may_see_users:
+            variables = variables_of(user_named(template.application, external_id))
+        source, problem = prepared_or_as_is(template.application, source_on_channel(template, channel_type))
+        found = preview(template.application, source, variables)
+        problem = problem or " · ".join(found.problems)
     except SignalError as error:
         problem = error.message
-    except RenderError as error:
-        problem = f"{error.field}: {error.message}"
     shown = {
-        "title": content.title if content else "",
-        "body": content.body if content else "",
-        "data": json_text(content.data if content else {}),
+        "title": found.title if found else "",
+        "body": found.body if found else "",
+        "data": json_text(found.data if found else {}),
+        "shown": json_text(found.shown) if found and found.shown else "",
+        "language": found.language if found else "",
     }
-    context = {"content": shown, "problem": problem, "external_id": external_id, "may_choose": may_see_users}
+    context = {
+        "content": shown,
+        "problem": problem,
+        "external_id": external_id,
+        "may_choose": may_see_users,
+        "channels": ChannelType.choices,
+        "channel": channel_type,
+    }
     return Panel(_("Preview"), "admin/console/preview.html", context)
-
-
-def _variables(user: AppUser) -> dict[str, Any]:
-    subscription = user.subscriptions.defer("token").order_by("-last_active_at").first()
-    return recipient_variables(
-        external_id=user.external_id,
-        properties=user.properties,
-        tags=subscription.tags if subscription else {},
-        language=subscription.device_language if subscription else user.application.default_language,
-        country=subscription.country_code if subscription else "",
-    )
 
 
 @admin.register(MessageTemplateVersion)

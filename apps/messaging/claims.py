@@ -20,6 +20,8 @@ from django.utils import timezone
 
 from apps.messaging import charges, lifecycle, retry
 from apps.messaging.adapters.base import Content
+from apps.messaging.chains.reached import users_reached
+from apps.messaging.chains.steps import REACHED, of_chain
 from apps.messaging.making import Made, Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
@@ -212,18 +214,41 @@ def _fetch_due_messages(claim: Claim) -> None:
         is_named = dispatch.audience is None
         cursor.execute(_DUE, [is_named, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
         rows = cursor.fetchall()
+    reached = _reached_by_chain(claim)
     errored = [row[0] for row in rows if row[3] == MessageStatus.ERRORED]
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
     record(moved)
     for message_id, subscription_id, attempts, _status, title, body, data, token, test_type, problem in rows:
         if problem is None and title is None and dispatch.is_personalised:
             problem = "render_error"  # found when it was made, by a worker that died before it said so
+        if problem is None and message_id in reached:
+            problem = "already_reached"
         if problem is not None:
             claim.unsendable[problem].append(message_id)
             continue
         own = title is not None
         content = Content(title, body or "", orjson.loads(data) if data else {}, dispatch.options) if own else None
         claim.recipients.append(Recipient(message_id, subscription_id, attempts, token, test_type, content))
+
+
+def _reached_by_chain(claim: Claim) -> set[str]:
+    """Messages of a chain's further step whose user an earlier step has reached since: a receipt ends the chain."""
+    dispatch = claim.dispatch
+    if dispatch.chain_id is None or not dispatch.chain_step:
+        return set()
+    messages = Message.objects.filter(
+        application_id=dispatch.application_id, id__range=(claim.ids.base, claim.ids.last), user_id__isnull=False
+    )
+    user_of = dict(messages.values_list("pk", "user_id"))
+    before = of_chain(dispatch.application_id, dispatch.chain_id, chain_step__lt=dispatch.chain_step)
+    reached = users_reached(
+        application_id=dispatch.application_id,
+        chain_id=dispatch.chain_id,
+        dispatch_ids=before.values_list("pk", flat=True),
+        user_ids=set(user_of.values()),
+        states=REACHED[dispatch.follow_until],
+    )
+    return {str(message_id) for message_id, user_id in user_of.items() if str(user_id) in reached}
 
 
 _RENEW = """

@@ -92,6 +92,13 @@ def register_preparer(channel_type: str, preparer: Preparer) -> None:
         _preparers[channel_type].append(preparer)
 
 
+def prepared(application: Application, source: ContentSource) -> ContentSource:
+    """The source, completed by what is registered for its channel. Raises `ValidationFailed`."""
+    for preparer in _preparers[source.channel_type]:
+        source = preparer(application, source)
+    return source
+
+
 def content_source(
     *,
     application: Application,
@@ -112,8 +119,7 @@ def content_source(
         source = ContentSource(title, body, data or {}, options or {}, variables or {}, channel_type=channel_type)
     else:
         source = _of_template(template, channel_type, options or {}, variables or {})
-    for preparer in _preparers[channel_type]:
-        source = preparer(application, source)
+    source = prepared(application, source)
     check_content(source, application=application)
     return source
 
@@ -123,20 +129,30 @@ def _of_template(
 ) -> ContentSource:
     if not template.is_active:
         raise ValidationFailed.of("template_id", "the template is not active")
-    own = Words(template.title_template, template.body_template, template.data_template, template.options)
-    words, languages = words_for(channel_type, own, read_variants(template.variants))
-    source = ContentSource(
+    source = replace(
+        source_on_channel(template, channel_type, options),
+        variables=variables,
+        template_version=template.versions.get(version=template.version),
+    )
+    is_static = check_template(source.title, source.body, source.data, html=source.is_html)
+    return replace(source, is_personalised=bool(source.languages) or not is_static)
+
+
+def source_on_channel(
+    written: MessageTemplate | MessageTemplateVersion, channel_type: str, options: Mapping[str, Any] | None = None
+) -> ContentSource:
+    """What a template, or a version of one, says on a channel, in every language; `options` lie over its own."""
+    own = Words(written.title_template, written.body_template, written.data_template, written.options)
+    words, languages = words_for(channel_type, own, read_variants(written.variants))
+    return ContentSource(
         title=words.title,
         body=words.body,
         data=words.data,
-        options={**words.options, **options},
-        variables=variables,
-        template_version=template.versions.get(version=template.version),
+        options={**words.options, **(options or {})},
+        is_personalised=True,
         languages={key: {"title": w.title, "body": w.body, "data": dict(w.data)} for key, w in languages.items()},
         channel_type=channel_type,
     )
-    is_static = check_template(source.title, source.body, source.data, html=source.is_html)
-    return replace(source, is_personalised=bool(languages) or not is_static)
 
 
 def check_template(title: str, body: str, data: Mapping[str, Any], *, html: bool = False, field: str = "") -> bool:

@@ -18,6 +18,7 @@ _OWN_REASONS = frozenset(
     {
         *(retry.CANCELED, retry.EXPIRED, retry.UNKNOWN_OUTCOME),
         *("no_credential", "receipt_timeout", "token_unreadable", "render_error", "logged_out", "unsubscribed"),
+        *("overtaken", "already_reached"),
         *("quota_exceeded", "operation_timedout", "couldnt_connect", "couldnt_resolve_host"),
     }
 )

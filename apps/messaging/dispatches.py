@@ -39,10 +39,12 @@ def dispatch_create(
     messages_per_minute: int | None = None,
     purpose: str = Purpose.TRANSACTIONAL,
     category: str = "",
+    **chain: Any,
 ) -> Dispatch:
     """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named.
 
-    `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes.
+    `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes. `chain` is what
+    `chains.steps` says of a step.
     """
     dispatch = Dispatch(
         application=application,
@@ -62,6 +64,7 @@ def dispatch_create(
         audience=audience,
         ttl_s=ttl_s,
         messages_per_minute=messages_per_minute,
+        **chain,
     )
     insert_row(dispatch)
     return dispatch
@@ -69,6 +72,14 @@ def dispatch_create(
 
 def expires_at(due_at: datetime, ttl_s: int) -> datetime:
     return due_at + timedelta(seconds=max(ttl_s, EXPIRY_GRACE_S))
+
+
+FIRST_LOOK_S = 5.0
+
+
+def follow_up_at(dispatch: Dispatch, due_at: datetime) -> datetime | None:
+    """When a new batch of the dispatch is first looked at for the next step of its chain; None if there is none."""
+    return None if dispatch.wait_s is None else due_at + timedelta(seconds=FIRST_LOOK_S)
 
 
 class Sliced(NamedTuple):
@@ -136,6 +147,7 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int, is_
             last_subscription_id=last,
             recipient_count=count,
             is_over_quota=is_over_quota,
+            follow_up_at=follow_up_at(dispatch, now),
         )
         for type_, first, last, count in slices
     ]

@@ -21,6 +21,7 @@ from apps.messaging.webhooks.models import WebhookDelivery as WebhookDelivery
 from apps.messaging.webhooks.models import WebhookEndpoint as WebhookEndpoint
 from apps.messaging.webhooks.models import WebhookLane as WebhookLane
 from apps.messaging.webhooks.models import WebhookReader as WebhookReader
+from apps.messaging.chains.models import FollowUp as FollowUp
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
@@ -103,6 +104,13 @@ class Purpose(models.TextChoices):
     MARKETING = "marketing", _("Marketing")
 
 
+class FollowOn(models.TextChoices):
+    """When the next step of a chain follows."""
+
+    NO_RECEIPT = "no_receipt", _("Without a receipt in time, or a failure")
+    FAILURE = "failure", _("A failure")
+
+
 class DispatchState(models.TextChoices):
     ACTIVE = "active", _("Active")
     PAUSED = "paused", _("Paused")
@@ -133,11 +141,29 @@ class Dispatch(models.Model):
     purpose = models.CharField(
         _("purpose"), max_length=16, choices=Purpose.choices, default=Purpose.TRANSACTIONAL, db_default="transactional"
     )
-    category = models.CharField(_("category"), max_length=50, blank=True, db_default="")
+    category = models.CharField(_("category"), max_length=50, blank=True, default="", db_default="")
     """Slug of what the recipient may have opted out of; empty: nothing in particular."""
     is_personalised = models.BooleanField(_("personalised"), default=False)
     audience = models.JSONField(_("audience"), null=True)
     """Targeting criteria with segments resolved; null when the recipients were named."""
+    chain_id = models.UUIDField(_("chain"), null=True, editable=False)
+    """The first step of the chain that it is a step of (`apps.messaging.chains`); null: of none."""
+    chain_step = models.PositiveSmallIntegerField(_("step"), default=0, db_default=0, editable=False)
+    wait_s = models.PositiveIntegerField(_("waits for a receipt (s)"), null=True, editable=False)
+    """How long it waits for a receipt before the next step; null: it is the last."""
+    follow_on = models.CharField(
+        _("the next step follows"),
+        max_length=16,
+        choices=FollowOn.choices,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+    )
+    follow_until = models.CharField(
+        _("until it is"), max_length=16, blank=True, default="", db_default="", editable=False
+    )
+    """`received` or `converted`: what ends the chain."""
     ttl_s = models.PositiveIntegerField(_("time to live (s)"))
     messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True)
     """The throttle, for all workers together; null: as fast as it goes."""
@@ -151,6 +177,7 @@ class Dispatch(models.Model):
         indexes = (
             models.Index(fields=("application", "id"), name="dispatch_by_application"),
             models.Index(fields=("campaign_id",), name="dispatch_by_campaign"),
+            models.Index(fields=("chain_id",), name="dispatch_by_chain", condition=models.Q(chain_id__isnull=False)),
         )
 
     def __str__(self) -> str:
@@ -196,6 +223,8 @@ class DispatchBatch(models.Model):
     """Whether what had no receipt in time was failed (application setting `receipt_timeout_hours`)."""
     has_failed = models.BooleanField(default=False, db_default=False)
     """Whether messages of it had failed when it was last given back: where dead letters are looked for."""
+    follow_up_at = models.DateTimeField(_("followed up"), null=True, editable=False)
+    """When it is looked at for whom the next step of its chain is due; null: for nobody."""
     is_over_quota = models.BooleanField(_("over the quota"), default=False, db_default=False)
     """The quota had no room for it: nothing of it is reserved, and its messages fail."""
 
@@ -216,6 +245,9 @@ class DispatchBatch(models.Model):
             models.Index(fields=("lease_until",), name="batch_claimed", condition=models.Q(state="claimed")),
             models.Index(
                 fields=("application", "first_id"), name="batch_with_failed", condition=models.Q(has_failed=True)
+            ),
+            models.Index(
+                fields=("follow_up_at",), name="batch_follow_up", condition=models.Q(follow_up_at__isnull=False)
             ),
         )
 

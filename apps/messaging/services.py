@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-import orjson
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
 from apps.messaging import charges, lifecycle, retry
-from apps.messaging.adapters.base import Adapter, ContentError
-from apps.messaging.adapters.registry import OPTION_CHECKS, subscription_types_of
-from apps.messaging.content import ContentSource, check_template, is_html, recipient_variables, used_adapters
-from apps.messaging.dispatches import dispatch_create, expires_at
+from apps.messaging.adapters.base import ContentError
+from apps.messaging.adapters.registry import OPTION_CHECKS
+from apps.messaging.chains.following import NOT_REACHABLE, Due, follow
+from apps.messaging.chains.steps import Chain, chain_create, check_chain, of_chain
+from apps.messaging.content import ContentSource, check_template, is_html
+from apps.messaging.dispatches import dispatch_create
 from apps.messaging.models import (
     BatchState,
     Dispatch,
@@ -29,43 +30,16 @@ from apps.messaging.models import (
     MessageTemplateVersion,
     Purpose,
 )
-from apps.messaging.queues import QueuedBatch, enqueue_on_commit
-from apps.messaging.recorders import StatusCount, record
-from apps.messaging.rendering import RenderError
+from apps.messaging.named import Recipients, SentMessage, Skipped, insert, rendered_for, resolve
+from apps.messaging.recorders import record
 from apps.messaging.variants import read_variants
 from apps.subscriptions.models import AppUser
 from apps.tenants.application_settings import DEFAULT_TTL_S
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
-from automata_signal.ids import IdRange, new_range
-from automata_signal.prepared import insert_row, prepared_cursor
-
-RECIPIENTS_MAX = 2_000
-
+from automata_signal.ids import IdRange
 
 # --- Messages ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Recipients:
-    """Who is to receive: users by external id (all their subscriptions of the channel), or subscriptions by id."""
-
-    external_ids: Sequence[str] = field(default_factory=tuple)
-    subscription_ids: Sequence[UUID] = field(default_factory=tuple)
-
-
-class SentMessage(NamedTuple):
-    id: UUID
-    subscription_id: UUID
-    external_id: str | None
-
-
-class Skipped(NamedTuple):
-    """A recipient who was named and gets nothing, and why: `not_found`, `not_reachable`."""
-
-    field: str
-    value: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +68,12 @@ def messages_send(
     campaign_id: UUID | None = None,
     purpose: str = Purpose.TRANSACTIONAL,
     category: str = "",
+    chain: Chain | None = None,
 ) -> SendResult:
     """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
 
-    Recipients who cannot be reached are named in `skipped`. Raises `ValidationFailed` if nobody is left, if `send_at`
+    Recipients who cannot be reached are named in `skipped`. With a `chain`, users whom the channel does not reach begin
+    with the first step that does. Raises `ValidationFailed` if nobody is left, if `send_at`
     is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if they do
     not fit the quota or the credit; then nothing is sent to anybody.
     """
@@ -106,10 +82,12 @@ def messages_send(
         raise ValidationFailed.of("send_at", "is in the past")
     if send_at is not None and send_at > now + timedelta(seconds=settings.MESSAGE_TTL_MAX_S):
         raise ValidationFailed.of("send_at", "is more than 28 days ahead")
-    reachable, skipped = _resolve(application, channel_type, recipients)
-    if not reachable:
+    if chain is not None:
+        check_chain(channel_type, chain)
+    reachable, skipped = resolve(application, channel_type, recipients)
+    if not reachable and chain is None:
         raise ValidationFailed.of("recipients", "none of them can be reached on this channel")
-    rows = _rendered(application, content, reachable)
+    rows = rendered_for(application, content, reachable)
     due_at = send_at or now
     with transaction.atomic():
         dispatch = dispatch_create(
@@ -122,169 +100,34 @@ def messages_send(
             purpose=purpose,
             category=category,
         )
-        messages = _insert(dispatch, rows, due_at=due_at, queue_now=send_at is None)
+        steps = chain_create(application=application, first=dispatch, chain=chain) if chain else []
+        messages = insert(dispatch, rows, due_at=due_at, queue_now=send_at is None)
+        if chain is not None:
+            charges.hold(application.pk)  # further steps reserve on other channels
         charges.reserve(application_id=application.pk, channel_type=channel_type, messages=len(messages))
+        if chain is not None:
+            later, skipped = _begin_later(application, steps[0], skipped, send_at)
+            messages += later
+        if not messages:
+            raise ValidationFailed.of("recipients", "none of them can be reached on these channels")
     return SendResult(dispatch, messages, skipped)
 
 
-class _Row(NamedTuple):
-    subscription_id: UUID
-    user_id: UUID | None
-    external_id: str | None
-    type: str
-    title: str | None
-    body: str | None
-    data: str | None
-
-
-class _Named(NamedTuple):
-    """A subscription that was named, with what of it and its user goes into content of its own."""
-
-    id: UUID
-    type: str
-    is_subscribed: bool
-    user_id: UUID | None
-    external_id: str | None
-    properties: str | None
-    tags: str
-    language: str
-    country: str
-
-
-_NAMED = """
-    SELECT s.id, s.type, s.subscription_status > 0, u.id, u.external_id, u.properties::text, s.tags::text,
-           s.device_language, s.country_code
-"""
-# By `one_user_per_external_id`, and the index on the subscription's user.
-_OF_USERS = f"""{_NAMED}
-    FROM subscriptions_appuser u
-         JOIN subscriptions_subscription s ON s.user_id = u.id AND s.application_id = u.application_id
-    WHERE u.application_id = %(application_id)s AND s.application_id = %(application_id)s
-      AND u.external_id = ANY(%(names)s::text[]) AND NOT u.is_archived
-      AND s.type = ANY(%(types)s::text[]) AND NOT s.is_archived
-"""
-_BY_ID = f"""{_NAMED}
-    FROM subscriptions_subscription s
-         LEFT JOIN subscriptions_appuser u ON u.id = s.user_id AND u.application_id = %(application_id)s
-    WHERE s.application_id = %(application_id)s AND s.id = ANY(%(names)s::uuid[])
-      AND s.type = ANY(%(types)s::text[]) AND NOT s.is_archived
-"""
-
-
-def _resolve(application: Application, channel_type: str, recipients: Recipients) -> tuple[list[_Named], list[Skipped]]:
-    """The reachable subscriptions in one query for each way to name them, each once, and the named who have none."""
-    external_ids, subscription_ids = set(recipients.external_ids), set(recipients.subscription_ids)
-    if len(external_ids) + len(subscription_ids) > RECIPIENTS_MAX:
-        raise ValidationFailed.of("recipients", f"are more than {RECIPIENTS_MAX}")
-    scope: dict[str, Any] = {"application_id": application.pk, "types": subscription_types_of(channel_type)}
-    found: dict[UUID, _Named] = {}
-    with prepared_cursor() as cursor:
-        for sql, names in ((_BY_ID, [str(key) for key in subscription_ids]), (_OF_USERS, list(external_ids))):
-            if names:
-                cursor.execute(sql, {**scope, "names": names})
-                found |= {row[0]: _Named(*row) for row in cursor.fetchall()}
-    reachable = sorted((row for row in found.values() if row.is_subscribed), key=lambda row: row.id)
-    skipped = _skipped_users(application, external_ids - {row.external_id for row in reachable})
-    skipped += [
-        Skipped("subscription_ids", str(key), "not_reachable" if key in found else "not_found")
-        for key in sorted(subscription_ids - {row.id for row in reachable})
-    ]
-    return reachable, skipped
-
-
-def _skipped_users(application: Application, external_ids: set[str]) -> list[Skipped]:
-    if not external_ids:
-        return []
-    users = AppUser.objects.for_application(application).filter(external_id__in=external_ids)
-    known = set(users.values_list("external_id", flat=True))
-    return [
-        Skipped("external_ids", value, "not_reachable" if value in known else "not_found")
-        for value in sorted(external_ids)
-    ]
-
-
-def _rendered(application: Application, content: ContentSource, recipients: Sequence[_Named]) -> list[_Row]:
-    """Each recipient's own content where it differs, checked against the provider's limits."""
-    rows = []
-    adapters = {type_: used_adapters(application, type_) for type_ in {row.type for row in recipients}}
-    for row in recipients:
-        own: tuple[str | None, str | None, str | None] = (None, None, None)
-        if content.is_personalised:
-            own = _render_for(application, content, row, adapters[row.type])
-        rows.append(_Row(row.id, row.user_id, row.external_id, row.type, *own))
-    return rows
-
-
-def _render_for(
-    application: Application, content: ContentSource, recipient: _Named, adapters: Sequence[Adapter]
-) -> tuple[str, str, str]:
-    variables = recipient_variables(
-        external_id=recipient.external_id or "",
-        properties=orjson.loads(recipient.properties or "{}"),
-        tags=orjson.loads(recipient.tags),
-        language=recipient.language or application.default_language,
-        country=recipient.country,
+def _begin_later(
+    application: Application, step: Dispatch, skipped: Sequence[Skipped], send_at: datetime | None
+) -> tuple[list[SentMessage], list[Skipped]]:
+    """Take the next steps for users whom the first does not reach; their messages, and who is still skipped."""
+    names = [one.value for one in skipped if one.field == "external_ids" and one.reason == "not_reachable"]
+    users = dict(
+        AppUser.objects.for_application(application).filter(external_id__in=names).values_list("pk", "external_id")
     )
-    try:
-        # What the caller sent with this request is meant for this request, so it comes before stored properties.
-        rendered = content.render({**variables, **content.variables})
-        for adapter in adapters:
-            adapter.check_content(rendered)
-    except (RenderError, ContentError) as error:
-        who = recipient.external_id or str(recipient.id)
-        raise ValidationFailed.of(error.field, f"{error.message} (for recipient {who})") from None
-    return rendered.title, rendered.body, orjson.dumps(dict(rendered.data)).decode()
-
-
-_INSERT = """
-    INSERT INTO messaging_message (id, application_id, dispatch_id, campaign_id, subscription_id, user_id, channel_type,
-                                   status, attempts, title, body, data, created_at)
-    SELECT r.id, %s, %s, %s, r.subscription_id, r.user_id, %s, 'pending', 0, r.title, r.body, r.data::jsonb, %s
-    FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[])
-         r(id, subscription_id, user_id, title, body, data)
-"""
-
-
-def _insert(dispatch: Dispatch, rows: Sequence[_Row], *, due_at: datetime, queue_now: bool) -> list[SentMessage]:
-    """One batch for each type of subscription, with its messages; returns the messages in the order of `rows`."""
-    now = timezone.now()
-    sent: list[SentMessage] = []
-    batches: list[QueuedBatch] = []
-    for type_ in sorted({row.type for row in rows}):
-        of_type = [row for row in rows if row.type == type_]
-        ids = new_range()
-        message_ids = [ids.at(position) for position in range(len(of_type))]
-        batch = DispatchBatch(
-            dispatch=dispatch,
-            application_id=dispatch.application_id,
-            subscription_type=type_,
-            priority=dispatch.priority,
-            due_at=due_at,
-            queued_at=now if queue_now else None,
-            expires_at=expires_at(due_at, dispatch.ttl_s),
-            first_id=ids.base,
-            recipient_count=len(of_type),
-        )
-        insert_row(batch)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _INSERT,
-                [
-                    *(dispatch.application_id, dispatch.pk, dispatch.campaign_id, dispatch.channel_type, now),
-                    message_ids,
-                    *([getattr(row, name) for row in of_type] for name in _COLUMNS),
-                ],
-            )
-        sent += [SentMessage(i, r.subscription_id, r.external_id) for i, r in zip(message_ids, of_type, strict=True)]
-        batches.append(QueuedBatch(batch.pk, dispatch.application_id, dispatch.channel_type, dispatch.priority, type_))
-    scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
-    record([StatusCount(*scope, old="", new=MessageStatus.PENDING.value, reason="", messages=len(sent))])
-    if queue_now:
-        enqueue_on_commit(batches)
-    return sent
-
-
-_COLUMNS = ("subscription_id", "user_id", "title", "body", "data")
+    follow(step, [Due(user_id, None, NOT_REACHABLE) for user_id in users], send_at=send_at)
+    sent = Message.objects.for_application(application).filter(
+        dispatch_id__in=of_chain(application.pk, step.chain_id).values("pk"), id__gt=step.pk, user_id__in=users
+    )
+    messages = [SentMessage(row.pk, row.subscription_id, users[row.user_id]) for row in sent if row.user_id]
+    reached = {message.external_id for message in messages}
+    return messages, [one for one in skipped if one.field != "external_ids" or one.value not in reached]
 
 
 def message_cancel(*, application: Application, message_id: UUID) -> Message:

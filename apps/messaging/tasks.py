@@ -9,6 +9,7 @@ from celery import shared_task
 from celery.signals import worker_process_shutdown
 
 from apps.messaging import dispatch, partitions, requeue, retention, sweeps
+from apps.messaging.chains.following import follow_up_due
 from apps.messaging.receipts.hooks import ask_for_reports
 from apps.messaging.senders import close_senders
 from apps.messaging.webhooks import tasks as webhook_tasks  # noqa: F401  (Celery looks for tasks here)
@@ -89,3 +90,8 @@ def on_worker_process_shutdown(**_: Any) -> None:
 @shared_task(name="messaging.ask_for_reports")
 def ask_gateways() -> None:
     ask_for_reports()
+
+
+@shared_task(name="messaging.follow_up")
+def follow_up_chains() -> None:
+    follow_up_due()

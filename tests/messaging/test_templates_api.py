@@ -2,8 +2,8 @@
 
 import pytest
 
-from apps.messaging.models import MessageTemplateVersion
-from tests.factories import make_user
+from apps.messaging.models import Message, MessageTemplateVersion
+from tests.factories import make_subscription, make_user
 
 
 def create(client, expect=201, **fields):
@@ -67,6 +67,7 @@ def test_a_preview_shows_what_a_user_would_see(application, server):
         "body": "3 items",
         "data": {"to": "u-1"},
         "variables": ["external_id", "n", "name"],
+        **{"language": "", "problems": [], "shown": {}},
     }
 
 
@@ -105,3 +106,66 @@ def test_a_stranger_finds_no_template(server, stranger):
     ):
         assert call.status_code == 404
     assert stranger.get("templates").json()["data"] == []
+
+
+# --- Channels and languages ------------------------------------------------------------------------------------------
+
+VARIANTS = [
+    {"language": "ko", "title": "안녕", "body": "{{ name }}님, 주문"},
+    {"channel": "in_app", "title": "Inbox", "body": "In the app, {{ name }}"},
+    {"channel": "in_app", "language": "ko", "title": "앱", "body": "앱에서 {{ name }}님"},
+]
+
+
+def a_template(server, **fields):
+    body = {"name": "t", "title_template": "Hello", "body_template": "{{ name }}, your order", "variants": VARIANTS}
+    return server.post("templates", {**body, **fields})
+
+
+@pytest.mark.parametrize(
+    ("channel", "language", "expected"),
+    [
+        ("push", "en", ("Hello", "Kim, your order", "")),
+        ("push", "ko-KR", ("안녕", "Kim님, 주문", "ko")),
+        ("in_app", "en", ("Inbox", "In the app, Kim", "")),
+        ("in_app", "ko", ("앱", "앱에서 Kim님", "ko")),
+        ("in_app", "pt_BR", ("Inbox", "In the app, Kim", "")),
+    ],
+)
+def test_each_channel_and_language_has_its_own_words(server, channel, language, expected):
+    template = a_template(server).json()["data"]
+    body = {"channel_type": channel, "language": language, "variables": {"name": "Kim"}}
+    shown = server.post(f"templates/{template['id']}/preview", body).json()["data"]
+    assert (shown["title"], shown["body"], shown["language"]) == expected
+    assert server.get(f"templates/{template['id']}/versions").json()["data"][0]["variants"] == VARIANTS
+
+
+def test_each_recipient_gets_the_words_of_their_language(application, server, apns):
+    for token, language in (("ab" * 32, "ko-KR"), ("cd" * 32, "fr")):
+        user = make_user(application, language, name=language)
+        make_subscription(application, token=token, user=user, device_language=language)
+    template = a_template(server).json()["data"]
+    server.post("messages", {"recipients": {"external_ids": ["ko-KR", "fr"]}, "template_id": template["id"]})
+    assert set(Message.objects.values_list("title", "body")) == {
+        ("안녕", "ko-KR님, 주문"),
+        ("Hello", "fr, your order"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("variants", "field"),
+    [
+        ([{"title": "t"}], "variants.0"),
+        ([{"language": "korean!"}], "variants.0.language"),
+        ([{"channel": "fax", "title": "t"}], "variants.0.channel"),
+        ([{"language": "ko", "colour": "red"}], "variants.0.colour"),
+        ([{"language": "ko", "title": 1}], "variants.0.title"),
+        ([{"language": "ko"}, {"language": "ko"}], "variants.1"),
+        ([{"language": "ko", "body": "{{ 1 2 }}"}], "variants.0.body_template"),
+        ([{"channel": "push", "options": {"colour": "red"}}], "variants.0.options.colour"),
+    ],
+)
+def test_a_variant_that_is_wrong_names_its_field(server, variants, field):
+    answer = a_template(server, variants=variants)
+    assert answer.status_code == 400
+    assert [problem["field"] for problem in answer.json()["error"]["details"]] == [field]

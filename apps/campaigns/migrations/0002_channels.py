@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='historicalmessagecampaign',
             name='category',
-            field=models.CharField(blank=True, db_default='', max_length=50, verbose_name='category'),
+            field=models.CharField(blank=True, db_default='', default='', max_length=50, verbose_name='category'),
         ),
         migrations.AddField(
             model_name='historicalmessagecampaign',
@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='messagecampaign',
             name='category',
-            field=models.CharField(blank=True, db_default='', max_length=50, verbose_name='category'),
+            field=models.CharField(blank=True, db_default='', default='', max_length=50, verbose_name='category'),
         ),
         migrations.AddField(
             model_name='messagecampaign',

@@ -21,6 +21,7 @@ from apps.campaigns.services.fanout import give_back, queue_fan_out
 from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
 from apps.messaging import charges
 from apps.messaging.adapters.registry import adapters_for, subscription_types_of
+from apps.messaging.chains.following import is_waiting
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import (
     dispatch_cancel,
@@ -31,8 +32,9 @@ from apps.messaging.dispatches import (
     dispatches_of,
 )
 from apps.messaging.models import Dispatch, MessageRequeue, Priority
+from apps.messaging.named import Recipients
 from apps.messaging.requeue import FailedFilter, requeue_start
-from apps.messaging.services import Recipients, SendResult, messages_send, ttl_of
+from apps.messaging.services import SendResult, messages_send, ttl_of
 from apps.subscriptions.targeting import Predicate
 from apps.tenants.models import ChannelCredential
 from automata_signal.errors import Conflict, SignalError, ValidationFailed
@@ -214,7 +216,8 @@ def _finish(campaign: MessageCampaign) -> bool:
 
 
 def _is_done(campaign: MessageCampaign) -> bool:
-    return dispatch_is_done(*_dispatches(campaign))
+    dispatches = _dispatches(campaign)
+    return dispatch_is_done(*dispatches) and not is_waiting(dispatches)
 
 
 def _dispatches(campaign: MessageCampaign) -> list[Dispatch]:

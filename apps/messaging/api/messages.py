@@ -14,8 +14,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.messaging import requeue, retry, selectors, services
+from apps.messaging.chains.steps import REACHED, STEPS_MAX, WAIT_S_MAX, WAIT_S_MIN, chain_of
 from apps.messaging.content import VARIABLES_MAX_BYTES, content_source
-from apps.messaging.models import Message, MessageEvent, MessageRequeue, MessageStatus, Priority, Purpose
+from apps.messaging.models import FollowOn, Message, MessageEvent, MessageRequeue, MessageStatus, Priority, Purpose
+from apps.messaging.named import RECIPIENTS_MAX, Recipients
 from apps.tenants.channels import ChannelType
 from apps.tenants.idempotency import IDEMPOTENCY_PARAMETER, idempotent
 from apps.tenants.views import SignalView
@@ -28,11 +30,9 @@ FAILURES_DAYS = 7
 
 class RecipientsInput(StrictSerializer):
     external_ids = serializers.ListField(
-        child=serializers.CharField(max_length=255), max_length=services.RECIPIENTS_MAX, required=False
+        child=serializers.CharField(max_length=255), max_length=RECIPIENTS_MAX, required=False
     )
-    subscription_ids = serializers.ListField(
-        child=serializers.UUIDField(), max_length=services.RECIPIENTS_MAX, required=False
-    )
+    subscription_ids = serializers.ListField(child=serializers.UUIDField(), max_length=RECIPIENTS_MAX, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs.get("external_ids") and not attrs.get("subscription_ids"):
@@ -61,12 +61,41 @@ class ContentFields(StrictSerializer):
         return attrs
 
 
+class ChainStepInput(StrictSerializer):
+    channel_type = serializers.ChoiceField(choices=ChannelType.choices)
+    wait_s = serializers.IntegerField(
+        min_value=WAIT_S_MIN, max_value=WAIT_S_MAX, required=False, help_text="Needed unless it is the last step."
+    )
+    title = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
+    body = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
+    data = serializers.DictField(required=False)  # type: ignore[assignment]
+    options = serializers.DictField(required=False)
+
+
+class ChainInput(StrictSerializer):
+    """What follows for whom the message does not reach. Users only: a device has one channel."""
+
+    wait_s = serializers.IntegerField(
+        min_value=WAIT_S_MIN, max_value=WAIT_S_MAX, help_text="How long the first channel waits for a receipt."
+    )
+    on = serializers.ChoiceField(
+        choices=FollowOn.choices,
+        default=FollowOn.NO_RECEIPT,
+        help_text="`no_receipt`: also without a receipt in time; `failure`: only if the message fails.",
+    )
+    until = serializers.ChoiceField(
+        choices=list(REACHED), default=MessageStatus.RECEIVED.value, help_text="What ends the chain."
+    )
+    steps = ChainStepInput(many=True, min_length=1, max_length=STEPS_MAX - 1)
+
+
 class MessagesInput(ContentFields):
     recipients = RecipientsInput()
     channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
     priority = serializers.ChoiceField(choices=Priority.choices, default=Priority.MEDIUM)
     purpose = serializers.ChoiceField(choices=Purpose.choices, default=Purpose.TRANSACTIONAL)
     category = serializers.SlugField(max_length=50, required=False)
+    chain = ChainInput(required=False)
     ttl_s = serializers.IntegerField(min_value=0, max_value=settings.MESSAGE_TTL_MAX_S, required=False)
     send_at = serializers.DateTimeField(required=False)
 
@@ -166,13 +195,18 @@ class MessagesView(SignalView):
     def post(self, request: Request) -> Response:
         wanted = validated(MessagesInput, request.data)
         template_id = wanted.pop("template_id", None)
+        template = selectors.template_get(self.application, template_id) if template_id else None
+        if "chain" in wanted:
+            wanted["chain"] = chain_of(
+                wanted["chain"], application=self.application, template=template, variables=wanted.get("variables")
+            )
         content = content_source(
             application=self.application,
             channel_type=wanted["channel_type"],
-            template=selectors.template_get(self.application, template_id) if template_id else None,
+            template=template,
             **{name: wanted.pop(name) for name in ("title", "body", "data", "options", "variables") if name in wanted},
         )
-        recipients = services.Recipients(**wanted.pop("recipients"))
+        recipients = Recipients(**wanted.pop("recipients"))
         result = services.messages_send(application=self.application, recipients=recipients, content=content, **wanted)
         answer = {
             "messages": [message._asdict() for message in result.messages],

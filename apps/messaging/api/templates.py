@@ -11,16 +11,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.messaging import selectors, services
-from apps.messaging.content import VARIABLES_MAX_BYTES, ContentSource, check_template, recipient_variables
+from apps.messaging.content import VARIABLES_MAX_BYTES, ContentSource, source_on_channel
 from apps.messaging.models import MessageTemplate, MessageTemplateVersion
-from apps.messaging.rendering import RenderError, compile_template
+from apps.messaging.previews import prepared_or_as_is, preview, user_named, variables_of
 from apps.messaging.variants import VARIANTS_MAX
-from apps.subscriptions.models import AppUser
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application
 from apps.tenants.views import SignalView
 from automata_signal.api import StrictSerializer, at_most_bytes, validated
 from automata_signal.caches import PREVIEWS, cached
-from automata_signal.errors import NotFound, ValidationFailed
+from automata_signal.errors import ValidationFailed
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
@@ -63,6 +63,10 @@ class TemplateVersionOutput(serializers.ModelSerializer[MessageTemplateVersion])
 
 
 class PreviewInput(StrictSerializer):
+    channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
+    language = serializers.CharField(
+        max_length=35, required=False, help_text="In this language, whatever the user's own is."
+    )
     variables = serializers.DictField(
         required=False,
         validators=[at_most_bytes(VARIABLES_MAX_BYTES)],
@@ -73,6 +77,10 @@ class PreviewInput(StrictSerializer):
 
 
 class DraftPreviewInput(StrictSerializer):
+    channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
+    language = serializers.CharField(max_length=35, required=False)
+    options = serializers.DictField(required=False)
+    variants = serializers.ListField(child=serializers.DictField(), max_length=VARIANTS_MAX, required=False)
     title_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     body_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     data_template = serializers.DictField(required=False)
@@ -83,7 +91,19 @@ class PreviewOutput(serializers.Serializer[Any]):
     title = serializers.CharField()
     body = serializers.CharField()
     data = serializers.DictField()  # type: ignore[assignment]
+    language = serializers.CharField(help_text="Whose words these are; empty: everybody's.")
+    problems = serializers.ListField(
+        child=serializers.CharField(), help_text="What a provider would refuse it for, by field."
+    )
+    shown = serializers.DictField(help_text="How the channel shows it: an e-mail's HTML and text, an SMS's parts.")
     variables = serializers.ListField(child=serializers.CharField(), help_text="The names that the template uses.")
+
+
+_WRITTEN = ("title_template", "body_template", "data_template", "options", "variants")
+
+
+def _in_language(variables: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    return {**variables, "language": wanted["language"]} if wanted.get("language") else variables
 
 
 class TemplatesView(SignalView):
@@ -161,9 +181,13 @@ class TemplatePreviewView(SignalView):
         version = template.versions.filter(version=wanted.get("version", template.version)).first()
         if version is None:
             raise ValidationFailed.of("version", "the template has no such version")
-        variables = _user_variables(self.application, wanted.get("external_id")) | wanted.get("variables", {})
-        texts = version.title_template, version.body_template, version.data_template
-        return Response(_preview(self.application, *texts, variables))
+        variables = wanted.get("variables", {})
+        if "external_id" in wanted:
+            variables = variables_of(user_named(self.application, wanted["external_id"])) | variables
+        source = source_on_channel(version, wanted["channel_type"])
+        source, problem = prepared_or_as_is(self.application, source)
+        found = _preview(self.application, source, _in_language(variables, wanted))
+        return Response({**found, "problems": [*found["problems"], *([problem] if problem else [])]})
 
 
 class DraftPreviewView(SignalView):
@@ -179,46 +203,20 @@ class DraftPreviewView(SignalView):
     )
     def post(self, request: Request) -> Response:
         draft = validated(DraftPreviewInput, request.data)
-        texts = draft.get("title_template", ""), draft.get("body_template", ""), draft.get("data_template", {})
-        return Response(_preview(self.application, *texts, draft.get("variables", {})))
+        source = source_on_channel(
+            MessageTemplate(**{name: draft[name] for name in _WRITTEN if name in draft}), draft["channel_type"]
+        )
+        return Response(_preview(self.application, source, _in_language(draft.get("variables", {}), draft)))
 
 
-def _user_variables(application: Application, external_id: str | None) -> dict[str, Any]:
-    if external_id is None:
-        return {}
-    user = AppUser.objects.for_application(application).filter(external_id=external_id).first()
-    if user is None:
-        raise NotFound("There is no such user.")
-    subscription = user.subscriptions.order_by("-last_active_at").first()
-    return recipient_variables(
-        external_id=user.external_id,
-        properties=user.properties,
-        tags=subscription.tags if subscription else {},
-        language=(subscription and subscription.device_language) or application.default_language,
-        country=subscription.country_code if subscription else "",
-    )
-
-
-def _preview(
-    application: Application, title: str, body: str, data: dict[str, Any], variables: dict[str, Any]
-) -> dict[str, Any]:
+def _preview(application: Application, source: ContentSource, variables: dict[str, Any]) -> dict[str, Any]:
     """What the recipient would see. Loops may run for long, so their results are kept; the rest is made sooner than
     Redis answers."""
 
     def render() -> dict[str, Any]:
-        return _rendered(title, body, data, variables)
+        return preview(application, source, variables)._asdict()
 
-    if LOGIC not in f"{title}{body}{data}":
+    texts = [source.title, source.body, source.data, source.languages, source.options]
+    if LOGIC not in str(texts):
         return render()
-    return cached(PREVIEWS, application.pk, [title, body, data, variables], render)
-
-
-def _rendered(title: str, body: str, data: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-    check_template(title, body, data)
-    source = ContentSource(title, body, data, is_personalised=True)
-    try:
-        content = source.render(variables)
-    except RenderError as error:
-        raise ValidationFailed.of(error.field, error.message) from None
-    names = compile_template(title=title, body=body, data=data).variables
-    return {"title": content.title, "body": content.body, "data": content.data, "variables": sorted(names)}
+    return cached(PREVIEWS, application.pk, [source.channel_type, *texts, variables], render)

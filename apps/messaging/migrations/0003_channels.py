@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='dispatch',
             name='category',
-            field=models.CharField(blank=True, db_default='', max_length=50, verbose_name='category'),
+            field=models.CharField(blank=True, db_default='', default='', max_length=50, verbose_name='category'),
         ),
         migrations.AddField(
             model_name='dispatch',

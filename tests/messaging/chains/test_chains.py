@@ -1,0 +1,197 @@
+"""A message that goes by another channel where the first does not reach its user."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from moneyed import Money
+
+from apps.messaging.chains.following import batch_follow_up, follow_up_due, is_waiting
+from apps.messaging.dispatch import run_batch
+from apps.messaging.models import Dispatch, DispatchBatch, FollowUp, Message
+from apps.messaging.receipts.sdk import Receipt, receipts_apply
+from tests.factories import make_subscription, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STEPS = {"wait_s": 600, "steps": [{"channel_type": "in_app", "title": "T", "body": "by in-app"}]}
+
+
+@pytest.fixture
+def user(application):
+    return make_user(application, "u-1")
+
+
+@pytest.fixture
+def phones(application, user):
+    """Two phones, and the app's inbox."""
+    for token in ("ab" * 32, "cd" * 32):
+        make_subscription(application, token=token, user=user)
+    return make_subscription(application, type="InAppMessage", token="inbox-1", user=user)
+
+
+def send(server, **fields):
+    body = {"recipients": {"external_ids": ["u-1"]}, "title": "T", "body": "by push", "chain": STEPS, **fields}
+    return server.post("messages", body)
+
+
+def later(seconds: float) -> None:
+    """So long ago everything was that there is."""
+    back = timedelta(seconds=seconds)
+    for message in Message.objects.all():
+        changes = {"created_at": message.created_at - back}
+        Message.objects.filter(pk=message.pk).update(
+            **changes, **({"sent_at": message.sent_at - back} if message.sent_at else {})
+        )
+    DispatchBatch.objects.filter(follow_up_at__isnull=False).update(follow_up_at=timezone.now())
+    follow_up_due()
+
+
+def deliver() -> None:
+    for batch in DispatchBatch.objects.exclude(state="done"):
+        run_batch(batch.pk)
+
+
+def channels() -> list[tuple[str, str]]:
+    return list(Message.objects.order_by("id").values_list("channel_type", "status"))
+
+
+def test_without_a_receipt_in_time_the_next_channel_follows_once(application, server, apns, phones):
+    assert send(server).status_code == 202
+    deliver()
+    later(590)
+    assert channels() == [("push", "successful")] * 2
+    later(20)
+    later(600)
+    assert channels() == [("push", "successful")] * 2 + [("in_app", "pending")]
+    assert list(FollowUp.objects.values_list("because", "messages")) == [("no_receipt", 1)]
+    assert not is_waiting(Dispatch.objects.all())
+
+
+def test_a_receipt_of_one_device_ends_the_chain(application, server, apns, phones):
+    send(server)
+    deliver()
+    first = Message.objects.order_by("id").first()
+    receipts_apply(application=application, receipts=[Receipt(first.pk, "received")], trusted=True)
+    later(700)
+    assert [channel for channel, _ in channels()] == ["push", "push"]
+    assert FollowUp.objects.count() == 0
+
+
+def test_a_receipt_that_comes_after_the_step_was_taken_stops_what_has_not_left(application, server, apns, phones):
+    send(server)
+    deliver()
+    later(700)
+    first = Message.objects.order_by("id").first()
+    receipts_apply(application=application, receipts=[Receipt(first.pk, "received")], trusted=True)
+    deliver()
+    last = Message.objects.get(channel_type="in_app")
+    assert (last.status, last.error_reason) == ("failed", "already_reached")
+
+
+def test_a_failure_is_followed_at_once(application, server, apns, user):
+    make_subscription(application, token="dead4101".ljust(64, "0"), user=user)
+    make_subscription(application, type="InAppMessage", token="inbox-1", user=user)
+    send(server)
+    deliver()
+    later(0)
+    assert channels()[0] == ("push", "failed")
+    assert FollowUp.objects.get().because == "Unregistered"
+    assert len(channels()) == 2
+
+
+def test_who_cannot_be_reached_by_the_first_channel_begins_with_the_next(application, server, user):
+    make_subscription(application, type="InAppMessage", token="inbox-1", user=user)
+    answer = send(server)
+    assert answer.status_code == 202, answer.content
+    assert [row["external_id"] for row in answer.json()["data"]["messages"]] == ["u-1"]
+    assert answer.json()["data"]["skipped"] == []
+    assert channels() == [("in_app", "pending")]
+
+
+def test_nobody_on_any_channel_is_refused_and_leaves_nothing(application, server, user):
+    answer = send(server)
+    assert answer.status_code == 400
+    assert (Dispatch.objects.count(), FollowUp.objects.count()) == (0, 0)
+
+
+def test_what_has_not_left_in_time_is_overtaken(application, server, apns, phones):
+    send(server)
+    later(700)
+    assert channels() == [("push", "failed")] * 2 + [("in_app", "pending")]
+    assert set(Message.objects.filter(channel_type="push").values_list("error_reason", flat=True)) == {"overtaken"}
+
+
+def test_only_a_failure_is_followed_if_so_asked(application, server, apns, phones):
+    send(server, chain={**STEPS, "on": "failure"})
+    deliver()
+    later(700)
+    assert [channel for channel, _ in channels()] == ["push", "push"]
+
+
+def test_a_canceled_message_is_not_followed(application, server, apns, phones):
+    messages = send(server).json()["data"]["messages"]
+    for message in messages:
+        assert server.post(f"messages/{message['id']}/cancel").status_code == 200
+    later(700)
+    assert channels() == [("push", "failed")] * 2
+
+
+def test_two_looks_at_once_send_once(application, server, apns, phones):
+    send(server)
+    deliver()
+    Message.objects.update(sent_at=timezone.now() - timedelta(seconds=700))
+    DispatchBatch.objects.filter(follow_up_at__isnull=False).update(follow_up_at=timezone.now())
+    (batch_id,) = DispatchBatch.objects.values_list("pk", flat=True)
+    for _ in range(2):
+        DispatchBatch.objects.filter(pk=batch_id).update(follow_up_at=timezone.now())
+        batch_follow_up(batch_id)
+    assert Message.objects.filter(channel_type="in_app").count() == 1
+
+
+def test_a_quota_without_room_is_told(application, server, apns, phones):
+    from apps.billing.services.plans import quota_set
+
+    send(server)
+    deliver()
+    quota_set(
+        application=application,
+        channel_type="in_app",
+        unit_price=Money(0, "USD"),
+        daily_quota=0,
+        monthly_quota=0,
+        by="tests",
+    )
+    later(700)
+    assert FollowUp.objects.get().problem == "quota_exceeded"
+
+
+def test_a_conversation_is_one_with_one_cost(application, server, stranger, apns, phones):
+    first = send(server).json()["data"]["messages"][0]["id"]
+    deliver()
+    later(700)
+    body = server.get(f"messages/{first}/conversation").json()["data"]
+    assert [(turn["step"], turn["because"]) for turn in body["turns"]] == [(0, ""), (0, ""), (1, "no_receipt")]
+    assert (body["is_reached"], body["is_waiting"]) == (False, False)
+    assert stranger.get(f"messages/{first}/conversation").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("chain", "field"),
+    [
+        ({"steps": STEPS["steps"]}, "chain.wait_s"),
+        ({**STEPS, "wait_s": 5}, "chain.wait_s"),
+        ({**STEPS, "steps": []}, "chain.steps"),
+        ({**STEPS, "steps": [{"channel_type": "push", "body": "again"}]}, "chain.steps.0.channel_type"),
+        ({**STEPS, "steps": [{"channel_type": "in_app"}]}, "chain.steps.0.body"),
+        ({**STEPS, "steps": [{"channel_type": "in_app", "body": "b", "options": {"x": 1}}]}, "chain.steps.0.options.x"),
+        ({**STEPS, "until": "opened"}, "chain.until"),
+    ],
+)
+def test_a_chain_that_is_wrong_names_the_field(application, server, phones, chain, field):
+    answer = send(server, chain=chain)
+    assert answer.status_code == 400
+    assert [problem["field"] for problem in answer.json()["error"]["details"]] == [field]
+    assert Message.objects.count() == 0
