@@ -18,6 +18,7 @@ from unfold import widgets
 from apps.subscriptions import services
 from apps.subscriptions.imports import admin as imports_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionEventType, SubscriptionType
+from apps.subscriptions.preferences import admin as preferences_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.services.subscriptions import token_digest
 from apps.subscriptions.services.users import is_erased
 from apps.subscriptions.status import Setter, SubscriptionStatus

@@ -15,6 +15,7 @@ from apps.subscriptions.preferences.suppressed import suppressed_status, suppres
 from apps.subscriptions.status import SubscriptionStatus
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict
+from automata_signal.ids import new_id
 
 CONFIRMABLE = frozenset({SubscriptionType.EMAIL, SubscriptionType.SMS})
 ASK_AGAIN_S = 60
@@ -66,6 +67,10 @@ def ask(row: Subscription, *, insist: bool) -> None:
             return
     if now - opt_in.counted_from >= timedelta(days=1):
         opt_in.asked_today, opt_in.counted_from = 0, now
+    if bytes(opt_in.token_digest) != digest:
+        OptIn.objects.filter(pk=opt_in.pk).delete()
+        opt_in.pk = new_id()  # links name it: one that went to the former address confirms nothing
+        opt_in._state.adding = True
     opt_in.token_digest, opt_in.expires_at = digest, expires_at
     opt_in.confirmed_at = opt_in.expired_at = None
     if opt_in.asked_today >= ASKED_A_DAY_MAX:  # another address of the same subscription: it waits, and is not asked

@@ -97,6 +97,20 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
         ],
     ),
     (
+        _("Consent & courtesy"),
+        [
+            _Item("subscriptions.MessageCategory", _("Categories"), "category"),
+            _Item("subscriptions.MarketingConsent", _("Consents"), "verified_user"),
+            _Item("subscriptions.Preference", _("Preferences"), "tune"),
+            _Item("subscriptions.ConsentEvent", _("Consent events"), "history"),
+            _Item("subscriptions.ConsentNotice", _("Consent notices"), "mark_email_unread"),
+            _Item("subscriptions.OptIn", _("Opt-ins"), "how_to_reg"),
+            _Item("subscriptions.Suppression", _("Suppression list"), "block"),
+            _Item("subscriptions.SuppressionEvent", _("Suppression events"), "history"),
+            _Item("subscriptions.ActiveHours", _("Active hours"), "schedule"),
+        ],
+    ),
+    (
         _("Applications"),
         [
             _Item("tenants.Application", _("Applications"), "apps"),
