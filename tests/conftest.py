@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 
-pytest_plugins = ["tests.providers", "tests.fleet", "tests.mail_peers"]
+pytest_plugins = ["tests.providers", "tests.fleet", "tests.gateways", "tests.mail_peers", "tests.gateways"]
 
 
 class ApiClient:
@@ -60,7 +60,8 @@ def private_files(tmp_path_factory):
     """Where uploads and exports of tests are; other processes that are to see them get it as `PRIVATE_FILES_DIR`."""
     folder = tmp_path_factory.mktemp("files")
     place = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(folder)}}
-    with override_settings(STORAGES={**settings.STORAGES, "private": place}):
+    media = {**place, "OPTIONS": {"location": str(tmp_path_factory.mktemp("media"))}}
+    with override_settings(STORAGES={**settings.STORAGES, "private": place, "media": media}):
         yield folder
 
 

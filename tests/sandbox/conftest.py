@@ -9,6 +9,7 @@ import pytest
 
 from apps.sandbox.client import Sandbox, running_sandbox
 from apps.sandbox.credentials import ApnsKey, FcmAccount, make_apns_key, make_fcm_account
+from tests.gateways import nhn_sandbox, solapi_sandbox, twilio_sandbox, webhook_receiver  # noqa: F401
 from tests.sandbox.requests import DEVICE, PROJECT, TOPIC, grant, push_body, push_headers
 from tests.sandbox.wire import Reply, Wire
 
