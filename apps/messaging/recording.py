@@ -179,6 +179,7 @@ class Recording:
                 result.http_status,
                 attempt,
                 None if due is None else datetime.fromtimestamp(due, UTC),
+                result.message_status,
             )
             plan[step].append(result.message_id)
         return plan
@@ -247,6 +248,7 @@ class PlannedStep(NamedTuple):
     http_status: int = 0
     attempt: int = 0
     retry_at: datetime | None = None
+    message_status: int | None = None
 
     def details(self, credential: ChannelCredential) -> dict[str, Any] | None:
         if self.outcome is Outcome.ACCEPTED:
@@ -259,6 +261,7 @@ class PlannedStep(NamedTuple):
             "attempt": self.attempt,
             "provider": credential.provider,
             "credential": str(credential.pk),
+            **({} if self.message_status is None else {"code": self.message_status}),
         }
 
 

@@ -76,7 +76,8 @@ def sender_for(credential: ChannelCredential) -> Sender:
         return sender
     if sender is not None:
         sender.close()
-    sender = adapter_named(credential.provider).open(credential.secret, endpoint_for(credential.provider))
+    endpoint = endpoint_for(credential.provider, credential.pk)
+    sender = adapter_named(credential.provider).open(credential.secret, endpoint)
     _senders[credential.pk] = (credential.secret, sender)
     return sender
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 
-from apps.messaging.adapters import in_app_content, push_content
+from apps.messaging.adapters import in_app_content, push_content, sms_content
 from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
 from apps.messaging.adapters.fcm import FcmAdapter
 from apps.messaging.adapters.in_app import InAppAdapter
+from apps.messaging.adapters.nhn_sms import NhnSmsAdapter
+from apps.messaging.adapters.solapi import SolapiAdapter
+from apps.messaging.adapters.twilio import TwilioAdapter
 
 __all__ = [
     "CHANNELS",
@@ -40,6 +44,7 @@ CHANNELS: dict[str, Reach] = {
     "iOSPush": Reach("push", (ApnsAdapter(),)),
     "AndroidPush": Reach("push", (FcmAdapter(),)),
     "InAppMessage": Reach("in_app", (InAppAdapter(),)),
+    "SMS": Reach("sms", (SolapiAdapter(), TwilioAdapter(), NhnSmsAdapter())),
 }
 """Subscription type (specification 3.3) → channel and adapters."""
 
@@ -47,6 +52,7 @@ CHANNELS: dict[str, Reach] = {
 OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "push": push_content.check_options,
     "in_app": in_app_content.check_options,
+    "sms": sms_content.check_options,
 }
 """Channel → the check of its content's options, which raises `ContentError`."""
 
@@ -82,8 +88,9 @@ def adapter_named(name: str) -> Adapter:
     return all_adapters()[name]
 
 
-def endpoint_for(name: str) -> Endpoint:
-    """Where the provider is, from the settings. Raises KeyError for an unknown name."""
+def endpoint_for(name: str, credential_id: UUID | None = None) -> Endpoint:
+    """Where the provider is, from the settings, and where it is to report on what is sent with a credential. Raises
+    KeyError for an unknown name."""
     addresses = {
         "apns": {"url": settings.APNS_URL, "sandbox_url": settings.APNS_SANDBOX_URL},
         "fcm": {"url": settings.FCM_URL, "token_url": settings.FCM_TOKEN_URL},
@@ -99,6 +106,7 @@ def endpoint_for(name: str) -> Endpoint:
     return Endpoint(
         **addresses[name],
         public_url=settings.PUBLIC_URL,
+        report_url=f"{settings.PUBLIC_URL.rstrip('/')}/webhooks/{name}/{credential_id}" if credential_id else "",
         ca_file=settings.PROVIDER_CA_FILE,
         connections=settings.PROVIDER_CONNECTIONS,
         streams=settings.PROVIDER_STREAMS,
