@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 
-pytest_plugins = ["tests.providers", "tests.fleet", "tests.gateways", "tests.mail_peers", "tests.gateways"]
+pytest_plugins = ["tests.providers", "tests.fleet", "tests.mail_peers", "tests.gateways"]
 
 
 class ApiClient:
