@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota, Segment
-from apps.messaging.api.messages import RequeueOutput
+from apps.messaging.api.messages import ChainInput, RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
 from apps.messaging.models import Priority, Purpose
 from apps.messaging.retry import Fault
@@ -189,6 +189,7 @@ class CampaignOutput(serializers.Serializer[Any]):
     priority = serializers.ChoiceField(Priority.choices)
     ttl_s = serializers.IntegerField(allow_null=True)
     messages_per_minute = serializers.IntegerField(allow_null=True)
+    chain = ObjectField()
     purpose = serializers.ChoiceField(Purpose.choices)
     category = serializers.CharField()
     when_over_quota = serializers.ChoiceField(OverQuota.choices)
@@ -242,6 +243,7 @@ class CampaignInput(StrictSerializer):
         required=False,
         help_text="The throttle, within 10 % over a minute; as fast as it goes unless told. The time to live goes on.",
     )
+    chain = ChainInput(required=False, allow_null=True, help_text="What follows for users whom it does not reach.")
     purpose = serializers.ChoiceField(
         Purpose.choices, required=False, help_text="`transactional` unless told; `marketing` needs consent."
     )

@@ -11,12 +11,15 @@ class CampaignsConfig(AppConfig):
         from apps.billing.checking import register_count
         from apps.campaigns.exports import CampaignsExport
         from apps.campaigns.figures import register_figures
+        from apps.campaigns.media import used_by_campaigns
         from apps.campaigns.recorder import record_campaign_counts
         from apps.campaigns.selectors import campaign_names, reserved_messages
+        from apps.messaging.media.uses import register_media_user
         from apps.messaging.recorders import register
 
         register(record_campaign_counts)
         register_count(reserved_messages)
         register_figures()
+        register_media_user(used_by_campaigns)
         register_campaign_names(campaign_names)
         register_resource(CampaignsExport)

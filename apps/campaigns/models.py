@@ -81,6 +81,8 @@ class MessageCampaign(models.Model):
     ttl_s = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
     messages_per_minute = models.PositiveIntegerField(_("messages per minute"), null=True, blank=True)
     """The throttle; null: as fast as it goes."""
+    chain = models.JSONField(_("chain"), default=dict, blank=True, db_default=models.Value({}, models.JSONField()))
+    """What follows for users whom it does not reach: `wait_s`, `on`, `until` and `steps`, as `chain_of` reads them."""
     purpose = models.CharField(
         _("purpose"), max_length=16, choices=Purpose.choices, default=Purpose.TRANSACTIONAL, db_default="transactional"
     )

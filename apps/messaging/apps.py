@@ -15,19 +15,24 @@ class MessagingConfig(AppConfig):
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
+        from apps.messaging.media.uses import register_media_user, used_by_templates
+        from apps.messaging.notices import notice_send
         from apps.messaging.recorders import register
         from apps.messaging.webhooks.figures import register_figures as register_webhook_figures
         from apps.subscriptions.erasure import register_eraser, register_exporter
+        from apps.subscriptions.preferences.notices import register_notifier
         from apps.tenants.providers import on_breaker_closed
 
         register_secret_checks()
         register(count_moves)
         register_count(count_held)
         register_figures()
+        register_media_user(used_by_templates)
         register_webhook_figures()
         on_breaker_closed(wake)
         register_inbox(inbox_deliver)
         register_eraser(erase_inbox)
+        register_notifier(notice_send)
         register_eraser(erase_messages)
         register_exporter("messages", export_messages)
         register_exporter("inbox", export_inbox)

@@ -194,7 +194,8 @@ def _application_of(batch_id: UUID) -> UUID | None:
 _DUE = """
     SELECT m.id::text, m.subscription_id::text, m.attempts, m.status, m.title, m.body, m.data,
            s.token, s.test_type,
-           CASE WHEN s.id IS NULL OR s.subscription_status <= 0 OR s.is_archived THEN 'unsubscribed'
+           CASE WHEN s.id IS NULL OR s.is_archived OR (s.subscription_status <= 0
+                     AND NOT (%s AND s.subscription_status = -98)) THEN 'unsubscribed'
                 WHEN m.user_id IS NOT NULL AND s.user_id IS DISTINCT FROM m.user_id
                      AND (m.title IS NOT NULL OR %s) THEN 'logged_out' END
     FROM messaging_message m
@@ -212,7 +213,8 @@ def _fetch_due_messages(claim: Claim) -> None:
     all_errored = dispatch.state == DispatchState.CANCELED
     with connection.cursor() as cursor:
         is_named = dispatch.audience is None
-        cursor.execute(_DUE, [is_named, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
+        kinds = [dispatch.reaches_pending, is_named]
+        cursor.execute(_DUE, [*kinds, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
         rows = cursor.fetchall()
     reached = _reached_by_chain(claim)
     errored = [row[0] for row in rows if row[3] == MessageStatus.ERRORED]

@@ -39,12 +39,12 @@ def dispatch_create(
     messages_per_minute: int | None = None,
     purpose: str = Purpose.TRANSACTIONAL,
     category: str = "",
-    **chain: Any,
+    **more: Any,
 ) -> Dispatch:
     """Write down what to send. `audience` is criteria with segments resolved, or None if recipients are named.
 
-    `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes. `chain` is what
-    `chains.steps` says of a step.
+    `messages_per_minute` is the throttle, for all workers together; None is as fast as it goes. `more` is
+    what only a few say: of a chain's step (`chains.steps`), of a request for confirmation (`notices`).
     """
     dispatch = Dispatch(
         application=application,
@@ -64,7 +64,7 @@ def dispatch_create(
         audience=audience,
         ttl_s=ttl_s,
         messages_per_minute=messages_per_minute,
-        **chain,
+        **more,
     )
     insert_row(dispatch)
     return dispatch

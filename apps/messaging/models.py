@@ -16,12 +16,14 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
+from apps.messaging.chains.models import FollowUp as FollowUp
 from apps.messaging.inbox.models import InboxItem as InboxItem
+from apps.messaging.media.models import MediaFile as MediaFile
+from apps.messaging.media.models import MediaVariant as MediaVariant
 from apps.messaging.webhooks.models import WebhookDelivery as WebhookDelivery
 from apps.messaging.webhooks.models import WebhookEndpoint as WebhookEndpoint
 from apps.messaging.webhooks.models import WebhookLane as WebhookLane
 from apps.messaging.webhooks.models import WebhookReader as WebhookReader
-from apps.messaging.chains.models import FollowUp as FollowUp
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionType
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
@@ -146,6 +148,8 @@ class Dispatch(models.Model):
     is_personalised = models.BooleanField(_("personalised"), default=False)
     audience = models.JSONField(_("audience"), null=True)
     """Targeting criteria with segments resolved; null when the recipients were named."""
+    reaches_pending = models.BooleanField(default=False, db_default=False, editable=False)
+    """Whether it also goes to who has not confirmed yet (-98): the request for confirmation itself."""
     chain_id = models.UUIDField(_("chain"), null=True, editable=False)
     """The first step of the chain that it is a step of (`apps.messaging.chains`); null: of none."""
     chain_step = models.PositiveSmallIntegerField(_("step"), default=0, db_default=0, editable=False)

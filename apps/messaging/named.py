@@ -138,6 +138,18 @@ def of_users(application: Application, channel_type: str, *, user_ids: Sequence[
         return sorted((Named(*row) for row in cursor.fetchall()), key=lambda row: row.id)
 
 
+def by_subscription_ids(application: Application, channel_type: str, ids: Sequence[UUID]) -> list[Named]:
+    """These subscriptions, if they are of the channel, subscribed or not."""
+    parameters = {
+        "application_id": application.pk,
+        "types": subscription_types_of(channel_type),
+        "names": [str(key) for key in ids],
+    }
+    with prepared_cursor() as cursor:
+        cursor.execute(_BY_ID, parameters)
+        return [Named(*row) for row in cursor.fetchall()]
+
+
 def _skipped_users(application: Application, external_ids: set[str]) -> list[Skipped]:
     if not external_ids:
         return []

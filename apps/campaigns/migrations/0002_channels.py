@@ -7,6 +7,16 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='historicalmessagecampaign',
+            name='chain',
+            field=models.JSONField(blank=True, db_default=models.Value({}, models.JSONField()), default=dict, verbose_name='chain'),
+        ),
+        migrations.AddField(
+            model_name='messagecampaign',
+            name='chain',
+            field=models.JSONField(blank=True, db_default=models.Value({}, models.JSONField()), default=dict, verbose_name='chain'),
+        ),
+        migrations.AddField(
+            model_name='historicalmessagecampaign',
             name='category',
             field=models.CharField(blank=True, db_default='', default='', max_length=50, verbose_name='category'),
         ),

@@ -13,6 +13,7 @@ from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
 from apps.messaging.adapters.registry import subscription_types_of
+from apps.messaging.chains.steps import Chain, chain_of, check_chain
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.models import MessageTemplate
 from apps.subscriptions.targeting import Criteria
@@ -35,6 +36,7 @@ class CampaignFields(TypedDict, total=False):
     priority: str
     ttl_s: int | None
     messages_per_minute: int | None
+    chain: dict[str, Any] | None
     purpose: str
     category: str
     when_over_quota: str
@@ -98,13 +100,24 @@ def campaign_content(campaign: MessageCampaign) -> ContentSource:
     )
 
 
+def campaign_chain(campaign: MessageCampaign) -> Chain | None:
+    """What would follow the campaign now. Raises `ValidationFailed` with `chain.…`."""
+    if not campaign.chain:
+        return None
+    chain = chain_of(
+        campaign.chain, application=campaign.application, template=campaign.template, variables=campaign.variables
+    )
+    check_chain(campaign.channel_type, chain)
+    return chain
+
+
 def _has_content(campaign: MessageCampaign) -> bool:
     return bool(campaign.template or campaign.title or campaign.body or campaign.data or campaign.options)
 
 
 _PLAIN = (
     *("title", "body", "data", "options", "variables", "channel_type", "priority"),
-    *("purpose", "category", "when_over_quota"),
+    *("chain", "purpose", "category", "when_over_quota"),
 )
 
 
@@ -112,6 +125,7 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
     for name in _PLAIN:
         if name in fields:
             setattr(campaign, name, fields[name])
+    campaign.chain = campaign.chain or {}
     if not subscription_types_of(campaign.channel_type):
         raise ValidationFailed.of("channel_type", "nothing can be sent on this channel yet")
     if "name" in fields:

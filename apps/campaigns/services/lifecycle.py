@@ -16,12 +16,13 @@ from apps.campaigns.audience import compiled, freeze
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota
 from apps.campaigns.moments import scheduled_moment
 from apps.campaigns.selectors import audience_size, audience_types
-from apps.campaigns.services.drafts import campaign_content
+from apps.campaigns.services.drafts import campaign_chain, campaign_content
 from apps.campaigns.services.fanout import give_back, queue_fan_out
 from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
 from apps.messaging import charges
 from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.chains.following import is_waiting
+from apps.messaging.chains.steps import chain_create
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import (
     dispatch_cancel,
@@ -248,6 +249,8 @@ def _launch(row: MessageCampaign, *, by: str) -> None:
         purpose=row.purpose,
         category=row.category,
     )
+    if (chain := campaign_chain(row)) is not None:
+        chain_create(application=row.application, first=row.dispatch, chain=chain)
     row.reserved_left = _reserve(row, predicate)
     move(row, "launch", "dispatch", "reserved_left", by=by)
     transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
@@ -280,6 +283,7 @@ def _check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:
         raise Conflict("The application is not active.", code="APPLICATION_INACTIVE")
     content = _active_content(row)
     predicate = compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    campaign_chain(row)
     _refuse_missing_credentials(row, None)
     return content, predicate
 

@@ -19,7 +19,7 @@ from apps.messaging.chains.steps import REACHED, next_step, of_chain
 from apps.messaging.content import ContentSource
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, FollowOn, MessageStatus
 from apps.messaging.named import Named, NewMessage, SentMessage, insert, of_users, rendered_for
-from apps.messaging.recorders import record
+from apps.messaging.recorders import PLANNED, StatusCount, record
 from automata_signal.errors import ValidationFailed
 from automata_signal.ids import IdRange, new_id
 
@@ -241,6 +241,7 @@ def _insert(step: Dispatch, rows: Sequence[NewMessage], send_at: datetime | None
         try:
             with transaction.atomic():
                 sent = insert(step, rows, due_at=send_at or timezone.now(), queue_now=send_at is None)
+                record([_planned(step, len(sent))])
                 charges.hold(step.application_id)
                 fits = charges.reserve(
                     application_id=step.application_id,
@@ -254,6 +255,11 @@ def _insert(step: Dispatch, rows: Sequence[NewMessage], send_at: datetime | None
         except _Short as short:
             rows = rows[: short.fits]
     return []
+
+
+def _planned(step: Dispatch, messages: int) -> StatusCount:
+    """Nobody had planned for them: a campaign's recipients are now so many more."""
+    return StatusCount(step.application_id, step.campaign_id, step.channel_type, "", PLANNED, "", messages)
 
 
 def _rendered(step: Dispatch, reachable: Sequence[Named]) -> tuple[list[NewMessage], list[Named]]:

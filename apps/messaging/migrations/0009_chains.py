@@ -8,6 +8,11 @@ class Migration(migrations.Migration):
     dependencies = [("messaging", "0008_email")]
 
     operations = [
+        migrations.AddField(
+            model_name='dispatch',
+            name='reaches_pending',
+            field=models.BooleanField(db_default=False, default=False, editable=False),
+        ),
         migrations.CreateModel(
             name='FollowUp',
             fields=[

@@ -178,6 +178,28 @@ def test_a_conversation_is_one_with_one_cost(application, server, stranger, apns
     assert stranger.get(f"messages/{first}/conversation").status_code == 404
 
 
+def test_a_campaign_waits_for_its_chain_before_it_is_completed(application, server, apns, phones):
+    from uuid import UUID
+
+    from apps.campaigns.models import MessageCampaign
+    from apps.campaigns.services import campaigns_finish_done, fan_out
+
+    body = {"name": "c", "title": "T", "body": "B", "targeting_criteria": {}, "chain": STEPS}
+    campaign = server.post("campaigns", body).json()["data"]["id"]
+    assert server.post(f"campaigns/{campaign}/launch").status_code == 200
+    fan_out(UUID(campaign))
+    deliver()
+    campaigns_finish_done()
+    row = MessageCampaign.objects.get(pk=campaign)
+    assert (row.status, row.total_recipients) == ("running", 2)
+    later(700)
+    deliver()
+    later(0)
+    campaigns_finish_done()
+    row.refresh_from_db(fields=["total_recipients", "updated_at"])
+    assert (MessageCampaign.objects.get(pk=campaign).status, row.total_recipients) == ("completed", 3)
+
+
 @pytest.mark.parametrize(
     ("chain", "field"),
     [

@@ -18,6 +18,12 @@ DISTRIBUTED = (
     "subscriptions_subscription",
     "subscriptions_subscriptionevent",
     "subscriptions_appuser",
+    "subscriptions_preference",
+    "subscriptions_marketingconsent",
+    "subscriptions_consentevent",
+    "subscriptions_suppression",
+    "subscriptions_suppressionevent",
+    "subscriptions_activehours",
     "campaigns_messagecampaign",
     "campaigns_campaignfailure",
 )
