@@ -16,6 +16,7 @@ import orjson
 
 from apps.sandbox.behaviours import Behaviours
 from apps.sandbox.exchange import Answer, Connection, Link, Request, Route
+from apps.sandbox.gateway_behaviours import TABLES, marked_number
 from apps.sandbox.journal import Journal
 from apps.sandbox.provider import Settings
 
@@ -229,6 +230,8 @@ async def _answer_later(connection: Connection, stream_id: int, content: Any) ->
 
 def marker_of(provider: str, name: str, code: str) -> str:
     """How a device token begins, or what an address holds, that asks for this behaviour."""
+    if provider in TABLES:
+        return marked_number(provider, name)
     if provider in ("smtp", "esp"):
         return f"…+{name}@…"
     return f"dead{code}" if provider == "apns" else f"sandbox:{name}:"

@@ -198,6 +198,7 @@ NHN_SMS_REPLIES = {
     "-2111": "template add parameter is invalid.",
     "-2312": "Not regist sendno.",
     "-2313": "This sendno is blocked.",
+    "-4000": "Search is possible within one month.",
     "-6000": "Block service is not joined.",
     "-6001": "Recipient Number is refused.",
     "-6003": "The body must contain block guide ment.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,9 +12,9 @@ import orjson
 from apps.sandbox import gateway_codes as codes
 from apps.sandbox import korean_text
 from apps.sandbox.exchange import Answer, Route
-from apps.sandbox.gateway import KOREA, Batch, Call, Plan, Sent, json_answer, korean_time, load_json, stamp
+from apps.sandbox.gateway import Batch, Call, Plan, Sent, json_answer, korean_time, load_json, stamp
 from apps.sandbox.gateway_behaviours import DELIVERED
-from apps.sandbox.nhn_errors import header, refused
+from apps.sandbox.nhn_errors import KAKAO_DATE_CODES, date_bounds, header, refused
 
 if TYPE_CHECKING:
     from apps.sandbox.nhn import App, Nhn
@@ -321,7 +320,7 @@ class NhnKakao:
 
     def _list(self, call: Call, app: App) -> Answer:
         request_id = call.first("requestId")
-        bounds = _date_bounds(call, request_id)
+        bounds = date_bounds(call, request_id, ("Request", "Create", "Update"), "kakao", KAKAO_DATE_CODES)
         page, size = _page_of(call)
         wanted = {name: call.first(name) for name in ("recipientNo", "senderKey", "templateCode", "messageStatus",
                                                       "recipientGroupingKey") if name in call.query}  # fmt: skip
@@ -583,19 +582,3 @@ def _page_of(call: Call) -> tuple[int, int]:
     if not page.isdigit() or not size.isdigit() or int(page) < 1 or not 1 <= int(size) <= 1000:
         raise refused("kakao", "-2005")
     return int(page), int(size)
-
-
-def _date_bounds(call: Call, request_id: str) -> tuple[float, float]:
-    if request_id:
-        return 0.0, 1e12
-    for kind in ("Request", "Create", "Update"):
-        first, last = call.first(f"start{kind}Date"), call.first(f"end{kind}Date")
-        if first and last:
-            try:
-                start, end = (datetime.fromisoformat(text).replace(tzinfo=KOREA).timestamp() for text in (first, last))
-            except ValueError:
-                raise refused("kakao", "-2027") from None
-            if end - start > 31 * 86_400:
-                raise refused("kakao", "-2026")
-            return start, end + 59
-    raise refused("kakao", "-2001", "The 'requestId' or dates must not be blank.")

@@ -7,7 +7,6 @@ import binascii
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,9 +14,9 @@ import orjson
 from apps.sandbox import gateway_codes as codes
 from apps.sandbox import korean_text
 from apps.sandbox.exchange import Answer
-from apps.sandbox.gateway import KOREA, Batch, Call, Plan, Sent, json_answer, korean_time, load_json, stamp
+from apps.sandbox.gateway import Batch, Call, Plan, Sent, json_answer, korean_time, load_json, stamp
 from apps.sandbox.gateway_behaviours import DELIVERED, GatewayBehaviour
-from apps.sandbox.nhn_errors import header, refused
+from apps.sandbox.nhn_errors import SMS_DATE_CODES, date_bounds, header, refused
 
 if TYPE_CHECKING:
     from apps.sandbox.nhn import App, Nhn
@@ -284,7 +283,7 @@ class NhnSms:
 
     def _list(self, call: Call, app: App) -> Answer:
         request_id = call.first("requestId")
-        bounds = _date_bounds(call, request_id)
+        bounds = date_bounds(call, request_id, ("Create", "Request"), "sms", SMS_DATE_CODES)
         page, size = call.first("pageNum", "1"), call.first("pageSize", "15")
         if not page.isdigit() or not size.isdigit() or not 1 <= int(size) <= 1000 or int(page) < 1:
             raise refused("sms", "-1005")
@@ -333,20 +332,3 @@ class NhnSms:
 
 def _key_of(recipient: dict[str, Any]) -> str:
     return str(recipient.get("recipientGroupingKey") or "")
-
-
-def _date_bounds(call: Call, request_id: str) -> tuple[float, float]:
-    """From and to in epoch seconds; everything with a request id. At most a month."""
-    if request_id:
-        return 0.0, 1e12
-    for kind in ("Create", "Request"):
-        first, last = call.first(f"start{kind}Date"), call.first(f"end{kind}Date")
-        if first and last:
-            try:
-                start, end = (datetime.fromisoformat(text).replace(tzinfo=KOREA).timestamp() for text in (first, last))
-            except ValueError:
-                raise refused("sms", "-2000") from None
-            if end - start > 31 * 86_400:
-                raise refused("sms", "-4000", "Search is possible within one month.")
-            return start, end
-    raise refused("sms", "-2011")

@@ -40,7 +40,7 @@ _GSM_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
     "abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-_GSM_EXTENDED = frozenset("^{}\\[~]|€")
+_GSM_EXTENDED = frozenset("^{}\\[~]|€\f")
 _MORE_INFO = "https://www.twilio.com/docs/errors/"
 
 
