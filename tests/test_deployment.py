@@ -25,7 +25,7 @@ from granian.cli import cli as granian_command
 from automata_signal.celery import app as celery_app
 
 ROOT = Path(__file__).resolve().parents[1]
-PROCESSES = ("web", "worker-high", "worker-medium", "worker-low", "worker-control", "beat")
+PROCESSES = ("web", "live", "worker-high", "worker-medium", "worker-low", "worker-control", "worker-webhooks", "beat")
 
 NOT_OURS = {
     "DJANGO_SETTINGS_MODULE": "Django reads it before the settings",
@@ -34,6 +34,7 @@ NOT_OURS = {
     "WORKER_NAME": "for compose's health check of a worker",
     "IMAGE": "compose: the image's name",
     "WEB_PORT": "compose: the published port",
+    "LIVE_PORT": "the port of the process live",
     "PORT": "the web server's command line",
     "GRAFANA_PASSWORD": "deploy/monitoring: Grafana's first user",
     "MPLCONFIGDIR": "matplotlib, where it keeps its fonts",
@@ -92,7 +93,7 @@ def without_environment(command: list[str]) -> list[str]:
 
 def parsed_web(command: list[str]) -> dict[str, Any]:
     """The options as granian itself reads them; SystemExit or a click error when it would refuse them."""
-    words = [re.sub(r"\$\{PORT:-(\d+)\}", r"\1", word) for word in without_environment(command)]
+    words = [re.sub(r"\$\{(?:LIVE_)?PORT:-(\d+)\}", r"\1", word) for word in without_environment(command)]
     assert words[0] == "granian"
     return dict(granian_command.make_context("granian", words[1:]).params)
 
@@ -128,7 +129,7 @@ def test_a_campaign_never_shares_a_worker_with_a_one_time_password():
         assert {queue.rsplit(".", 1)[-1] for queue in high} == {"high"}
 
 
-@pytest.mark.parametrize("process", [name for name in PROCESSES if name != "web"])
+@pytest.mark.parametrize("process", [name for name in PROCESSES if name not in ("web", "live")])
 def test_workers_and_beat_are_started_alike_everywhere(process):
     first, *others = (parsed_celery(place()[process]) for place in PLACES.values())
     assert all(other == first for other in others)
@@ -141,6 +142,13 @@ def test_the_web_is_started_alike_everywhere_but_for_its_port():
 
     first, *others = [common(place()["web"]) for place in PLACES.values()] + [common(dockerfile_command())]
     assert all(other == first for other in others)
+    assert callable(import_string(first["app"].replace(":", ".")))
+
+
+def test_the_live_process_is_started_alike_everywhere_and_takes_as_many_streams_as_its_settings():
+    first, *others = [parsed_web(place()["live"]) for place in PLACES.values()]
+    assert all(other | {"port": first["port"]} == first for other in others)
+    assert first["backpressure"] > settings.LIVE_CONNECTIONS_MAX
     assert callable(import_string(first["app"].replace(":", ".")))
 
 
@@ -170,6 +178,9 @@ def test_the_demo_starts_the_same_processes():
     web = specs["web"][specs["web"].index("granian") :]
     deployed = parsed_web(procfile_commands()["web"])
     assert {k for k, v in parsed_web(web).items() if v != deployed[k]} <= {"host", "port"}
+    live = specs["live"][specs["live"].index("granian") :]
+    deployed = parsed_web(procfile_commands()["live"])
+    assert {k for k, v in parsed_web(live).items() if v != deployed[k]} <= {"host", "port"}
 
 
 def manage_commands() -> Iterator[str]:
@@ -252,8 +263,12 @@ def test_fly_checks_what_the_product_answers():
     asked = {name: place for place in content["metrics"] for name in place["processes"]}
     assert set(asked) == set(PROCESSES) - {"beat"}
     assert {place["path"] for place in asked.values()} == {"/metrics"}
+    live = parsed_web(fly_commands()["live"])
+    [service] = content["services"]
+    assert (service["processes"], service["internal_port"]) == (["live"], live["port"])
     worker_port = int(content["env"]["METRICS_ADDRESS"].rpartition(":")[2])
-    assert all(place["port"] == (web["port"] if name == "web" else worker_port) for name, place in asked.items())
+    own_ports = {"web": web["port"], "live": live["port"]}
+    assert all(place["port"] == own_ports.get(name, worker_port) for name, place in asked.items())
 
 
 def test_each_service_counts_in_a_folder_of_its_own():
@@ -261,7 +276,7 @@ def test_each_service_counts_in_a_folder_of_its_own():
     folders = {name: assigned(command).get("PROMETHEUS_MULTIPROC_DIR") for name, command in commands.items()}
     counting = [name for name in PROCESSES if name != "beat"]
     assert len({folders[name] for name in counting} - {None}) == len(counting)
-    ports = [assigned(commands[name])["METRICS_ADDRESS"] for name in counting if name != "web"]
+    ports = [assigned(commands[name])["METRICS_ADDRESS"] for name in counting if name not in ("web", "live")]
     assert len(set(ports)) == len(ports)
     [container] = re.findall(r"^ENV PROMETHEUS_MULTIPROC_DIR=(.+)$", text("Dockerfile"), re.MULTILINE)
     assert text("Dockerfile").index("USER automata") < text("Dockerfile").index(container), "root's folder is refused"

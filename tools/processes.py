@@ -34,6 +34,7 @@ class Addresses:
     high_metrics: int
     bulk_metrics: int
     control_metrics: int
+    live: int
     ca_dir: Path
     metrics_dir: Path
 
@@ -49,6 +50,7 @@ class Addresses:
             "AUTOMATA_SANDBOX": "1",  # the stand-in providers refuse to start without it
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "PUBLIC_URL": self.web_url,
+            "LIVE_URL": f"http://127.0.0.1:{self.live}",
             "APNS_URL": f"https://127.0.0.1:{self.apns}",
             "APNS_SANDBOX_URL": f"https://127.0.0.1:{self.apns_development}",
             "FCM_URL": fcm,
@@ -114,8 +116,15 @@ def demo_processes(at: Addresses) -> list[ProcessSpec]:
             "automata_signal.wsgi:application",
             env={"DATABASE_POOL_MAX": str(WEB_THREADS), **counting("web", at.metrics_dir)},
         ),
+        python_module(
+            "live",
+            *("granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(at.live), "--http", "1"),
+            *("--no-ws", "--workers", "1", "--backlog", "4096", "--backpressure", "30000"),
+            *("--workers-kill-timeout", "20", "--respawn-failed-workers", "automata_signal.asgi:application"),
+            env={"DATABASE_POOL_MAX": "4", **counting("live", at.metrics_dir)},
+        ),
         worker("high", queues("high"), 1, metrics_dir=at.metrics_dir, metrics_port=at.high_metrics),
-        worker("bulk", queues("medium", "low"), 2, metrics_dir=at.metrics_dir, metrics_port=at.bulk_metrics),
+        worker("bulk", f"{queues('medium', 'low')},webhooks", 2, metrics_dir=at.metrics_dir, metrics_port=at.bulk_metrics),
         worker("control", "control", 1, metrics_dir=at.metrics_dir, metrics_port=at.control_metrics),
         python_module(
             "beat", "celery", "--skip-checks", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="

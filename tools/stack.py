@@ -103,7 +103,7 @@ def demo_addresses() -> Addresses:
     ca_dir = private_dir(private_dir(DEMO) / "ca")
     shutil.rmtree(DEMO / "metrics", ignore_errors=True)  # what the last demo counted
     metrics_dir = private_dir(DEMO / "metrics")
-    apns, apns_development, apns_control, fcm, fcm_control, high, bulk, control = free_ports(8)
+    apns, apns_development, apns_control, fcm, fcm_control, high, bulk, control, live = free_ports(9)
     return Addresses(
         web=web,
         apns=apns,
@@ -114,6 +114,7 @@ def demo_addresses() -> Addresses:
         high_metrics=high,
         bulk_metrics=bulk,
         control_metrics=control,
+        live=live,
         ca_dir=ca_dir,
         metrics_dir=metrics_dir,
     )
@@ -234,11 +235,42 @@ def manage_alone(arguments: Sequence[str], lease: Lease) -> int:
 # --- test and lint -----------------------------------------------------------------------------------------------
 
 
+ALL_TESTS = ("-n", "auto")
+TEST_WORKERS_MAX = 8
+
+
 def test(arguments: Sequence[str]) -> int:
-    """pytest on throw-away services, or on the servers that DATABASE_URL and REDIS_URL name."""
+    """pytest on throw-away services, or on the servers that DATABASE_URL and REDIS_URL name.
+
+    Without arguments, or with `-n`, several processes share the tests (`tests/workers.py`), on services of their own.
+    A selection runs in one, which starts sooner, and so does everything on servers that were given.
+    """
+    is_given = bool(os.environ.get("DATABASE_URL") or os.environ.get("REDIS_URL"))
+    workers = 0 if is_given and not arguments else workers_asked(arguments or ALL_TESTS)
+    if is_given and workers:
+        raise StackError("-n starts services for each process: it cannot use DATABASE_URL and REDIS_URL")
     with throw_away_stack("test") as supervisor:
-        supervisor.env.update(start_services(supervisor, supervisor.logs.name, durable=False))
+        name = supervisor.logs.name
+        servers = [start_services(supervisor, name, durable=False)]
+        if workers:
+            servers += [start_services(supervisor, f"{name}-{n}", durable=False) for n in range(1, workers)]
+            arguments = [*arguments, "-n", str(workers)]
+            supervisor.env["TEST_SERVERS"] = json.dumps(servers)
+        supervisor.env.update(servers[0])
         return supervisor.run_foreground([sys.executable, "-m", "pytest", *arguments], interactive=True)
+
+
+def workers_asked(arguments: Sequence[str]) -> int:
+    """How many processes pytest's arguments ask for, 0 when it is to run the tests itself.
+
+    `auto` is one more than there are processors: many tests wait for others.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-n", "--numprocesses", default="0")
+    asked = parser.parse_known_args(arguments)[0].numprocesses
+    if asked == "auto":
+        return min(os.cpu_count() or 1, TEST_WORKERS_MAX - 1) + 1
+    return int(asked) if asked.isdecimal() else 0
 
 
 def lint(arguments: Sequence[str]) -> int:

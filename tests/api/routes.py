@@ -41,12 +41,18 @@ NOBODYS = {"month": "2026-11", "channel_type": "push"}
 """Parameters of addresses that name nothing of anybody's: every application has them."""
 _CAMPAIGN = {"name": "c", "title": "t", "targeting_criteria": {}}
 _CRITERIA = {"field": "country", "op": "eq", "value": "KR"}
+_CHOICES = {"marketing": {"email": {"given": True}}}
 _MONEY = {"amount": "1500", "reason": "a payment"}
 _REFRESH = {"refresh": "x"}
 _SDK_REPORT = {"platform": "ios", "sdk_version": "1.0.0", "initialisation_ms": [120]}
 _RESET = {"uid": "x", "token": "x", "password": PASSWORD}
 _STATE = (200, 409)
 """For steps of a campaign that its draft cannot take: the 409 says that the campaign was found."""
+
+
+def _items(world: World) -> dict[str, Any]:
+    return {"ids": [world.ids["message_id"]]}
+
 
 ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "auth/login"): _(PUBLIC, body=lambda w: {"email": w.email, "password": PASSWORD}),
@@ -88,6 +94,44 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("PUT", "subscriptions/{subscription_id}/tags"): _(
         "subscriptions:write", SDK, body=lambda w: {"tags": {"plan": "pro"}}
     ),
+    ("GET", "subscriptions/{subscription_id}/preferences"): _("preferences:read", SDK),
+    ("PUT", "subscriptions/{subscription_id}/preferences"): _(
+        "preferences:write", SDK, body=lambda w: {"marketing": {"push": {"given": True}}}
+    ),
+    ("POST", "subscriptions/{subscription_id}/opt-in"): _("subscriptions:write", answers=409),
+    ("GET", "users/{user_id}/preferences"): _("preferences:read"),
+    ("PUT", "users/{user_id}/preferences"): _("preferences:write", body=lambda w: _CHOICES),
+    ("GET", "users/by-external-id/preferences?external_id={external_id}"): _("preferences:read"),
+    ("PUT", "users/by-external-id/preferences?external_id={external_id}"): _(
+        "preferences:write", body=lambda w: _CHOICES
+    ),
+    ("GET", "categories"): _("preferences:read"),
+    ("POST", "categories"): _("preferences:write", body=lambda w: {"slug": "new", "name_en": "New"}, answers=201),
+    ("GET", "categories/{category_id}"): _("preferences:read"),
+    ("PATCH", "categories/{category_id}"): _("preferences:write", body=lambda w: {"name_en": "Other"}),
+    ("DELETE", "categories/{category_id}"): _("preferences:write", answers=204),
+    ("GET", "consents"): _("preferences:read"),
+    ("GET", "consents/events"): _("preferences:read"),
+    ("GET", "consents/notices"): _("preferences:read"),
+    ("POST", "consents/notices/{notice_id}/done"): _("preferences:write"),
+    ("GET", "suppressions"): _("suppressions:read"),
+    ("POST", "suppressions"): _(
+        "suppressions:write", body=lambda w: {"type": "Email", "address": "a@example.com"}, answers=201
+    ),
+    ("POST", "suppressions/import"): _(
+        "suppressions:write", body=lambda w: {"type": "Email", "content": "address\nb@example.com\n"}
+    ),
+    ("POST", "suppressions/{suppression_id}/remove"): _(
+        "suppressions:write", body=lambda w: {"note": "it was a mistake"}, answers=204
+    ),
+    ("GET", "media"): _("media:read"),
+    ("POST", "media"): _(
+        "media:write", body=lambda w: {"file_name": "a.txt", "content": "aGVsbG8="}, answers=201
+    ),
+    ("GET", "media/{media_id}"): _("media:read"),
+    ("POST", "media/{media_id}/variants"): _("media:write", body=lambda w: {"channel": "thumbnail"}),
+    ("POST", "media/{media_id}/links"): _("media:read", body=lambda w: {"valid_s": 60}),
+    ("DELETE", "media/{media_id}"): _("media:write", answers=204),
     ("GET", "imports"): _("imports:write"),
     ("POST", "imports"): _(
         "imports:write", body=lambda w: {"kind": "users", "content": "external_id\nsomebody\n"}, answers=202
@@ -123,6 +167,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
         "messages:send", body=lambda w: {"recipients": _recipients(w), "title": "t", "body": "b"}, answers=202
     ),
     ("GET", "messages/{message_id}"): _("messages:read"),
+    ("GET", "messages/{message_id}/conversation"): _("messages:read"),
     ("GET", "messages/{message_id}/events"): _("messages:read"),
     ("POST", "messages/{message_id}/cancel"): _("messages:send"),
     ("POST", "messages/{message_id}/requeue"): _("messages:send", answers=409),
@@ -145,6 +190,20 @@ ENTRIES: dict[tuple[str, str], Entry] = {
         *("receipts:write", SDK),
         body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "received"}]},
     ),
+    ("GET", "in-app/inbox?subscription_id={subscription_id}"): _("messages:read", SDK),
+    ("GET", "in-app/inbox/unread-count?subscription_id={subscription_id}"): _("messages:read", SDK),
+    ("POST", "in-app/inbox/read?subscription_id={subscription_id}"): _("receipts:write", SDK, body=_items),
+    ("POST", "in-app/inbox/read-all?subscription_id={subscription_id}"): _("receipts:write", SDK),
+    ("POST", "in-app/inbox/unread?subscription_id={subscription_id}"): _("receipts:write", SDK, body=_items),
+    ("POST", "in-app/inbox/archive?subscription_id={subscription_id}"): _("receipts:write", SDK, body=_items),
+    ("POST", "in-app/inbox/unarchive?subscription_id={subscription_id}"): _("receipts:write", SDK, body=_items),
+    ("GET", "in-app/messages?subscription_id={subscription_id}"): _("messages:read", SDK),
+    ("POST", "in-app/events?subscription_id={subscription_id}"): _(
+        *("receipts:write", SDK),
+        body=lambda w: {"events": [{"message_id": w.ids["message_id"], "type": "shown"}]},
+    ),
+    ("POST", "in-app/stream-tickets?subscription_id={subscription_id}"): _("messages:read", SDK, answers=201),
+    ("GET", "in-app/stream?subscription_id={subscription_id}"): _("messages:read", SDK, answers=421),
     ("POST", "sdk/figures"): _(
         *("receipts:write", SDK), body=lambda w: {"reports": [_SDK_REPORT | {"hour": timezone.now().isoformat()}]}
     ),

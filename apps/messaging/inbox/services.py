@@ -20,6 +20,7 @@ from apps.messaging.inbox.selectors import EXPORT_MAX, inbox_represented, own_me
 from apps.messaging.inbox.shown import Frame, Words, message_frame
 from apps.messaging.receipts.sdk import Receipt, ReceiptAnswer, receipts_apply
 from apps.messaging.recorders import record
+from apps.messaging.stopping import is_stopping
 from apps.subscriptions.models import AppUser, Subscription
 from apps.subscriptions.services import subscription_update
 from apps.subscriptions.status import Setter, SubscriptionStatus
@@ -277,6 +278,17 @@ def inbox_forget(*, now: datetime | None = None) -> int:
             [before, now or timezone.now(), FORGET_SLICE],
         )
         return int(cursor.rowcount)
+
+
+def inbox_forget_old() -> int:
+    """`inbox_forget` until nothing is left, or this worker is to stop; returns how many were deleted."""
+    total = 0
+    while not is_stopping():
+        deleted = inbox_forget()
+        total += deleted
+        if deleted < FORGET_SLICE:
+            break
+    return total
 
 
 def erase_inbox(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
