@@ -165,7 +165,7 @@ def test_the_deployments_give_a_worker_its_grace(settings):
 
 
 def test_the_default_deployment_has_at_most_50_connections():
-    """The web's pools, two of each sending process, one of the control worker and of beat (docs/operations.md)."""
+    """The web's pools, two of each sending process, one of the control and the webhook worker and of beat (docs/operations.md)."""
     total = 0
     for line in (ROOT / "Procfile").read_text().splitlines():
         name, _, command = line.partition(": ")
@@ -174,10 +174,10 @@ def test_the_default_deployment_has_at_most_50_connections():
             total += workers * int(re.search(r"DATABASE_POOL_MAX=(\d+)", command)[1])
         elif name.startswith("worker-"):
             processes = int(re.search(r"--concurrency (\d+)", command)[1])
-            total += processes * (1 if name == "worker-control" else 2)
+            total += processes * (1 if name in ("worker-control", "worker-webhooks") else 2)
         elif name == "beat":
             total += 1
-    assert total == 22
+    assert total == 23
 
 
 def test_beat_stops_when_it_is_told_to_in_the_middle_of_a_query(fleet, settings):

@@ -88,7 +88,7 @@ class NewWebhookOutput(WebhookOutput):
         fields = (*WebhookOutput.Meta.fields, "secret")
 
 
-class RotateSecretInput(StrictSerializer):
+class WebhookSecretInput(StrictSerializer):
     overlap_s = serializers.IntegerField(
         min_value=0,
         max_value=int(services.OVERLAP_MAX.total_seconds()),
@@ -97,24 +97,24 @@ class RotateSecretInput(StrictSerializer):
     )
 
 
-class ReplayInput(StrictSerializer):
+class WebhookReplayInput(StrictSerializer):
     since = serializers.DateTimeField(help_text="Deliveries that were made from then on …")
     until = serializers.DateTimeField(help_text="… and before then.")
 
 
-class ReplayOutput(serializers.Serializer[Any]):
+class WebhookReplayOutput(serializers.Serializer[Any]):
     deliveries = serializers.IntegerField(help_text="That will be sent again.")
 
 
-class DeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
+class WebhookDeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
     event_ids = serializers.ListField(child=serializers.UUIDField())
-    source = serializers.CharField(help_text="`message`, `subscription` or `test`.")
+    kind = serializers.CharField(source="source", help_text="Of its events: `message`, `subscription` or `test`.")
     state = serializers.ChoiceField(DELIVERY_STATES)
 
     class Meta:
         model = WebhookDelivery
         fields: tuple[str, ...] = (
-            *("id", "source", "event_ids", "state", "attempts", "first_attempt_at", "attempted_at", "status"),
+            *("id", "kind", "event_ids", "state", "attempts", "first_attempt_at", "attempted_at", "status"),
             *("duration_ms", "error", "replay_of", "requested_by", "created_at"),
         )
         extra_kwargs = {
@@ -124,7 +124,7 @@ class DeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
         }
 
 
-class DeliveryQuery(StrictSerializer):
+class WebhookDeliveryQuery(StrictSerializer):
     from_text = True
     state = serializers.ChoiceField(DELIVERY_STATES, required=False)
 
@@ -144,7 +144,7 @@ def represent_detail(endpoint: WebhookEndpoint) -> dict[str, Any]:
 
 
 def represent_delivery(delivery: WebhookDelivery) -> dict[str, Any]:
-    return represented(DeliveryOutput, delivery)
+    return represented(WebhookDeliveryOutput, delivery)
 
 
 # --- Endpoints -----------------------------------------------------------------------------------------------------
@@ -207,12 +207,12 @@ class RotateSecretView(_OneWebhookView):
     @extend_schema(
         operation_id="webhooks_rotate_secret",
         tags=["webhooks"],
-        request=RotateSecretInput,
+        request=WebhookSecretInput,
         responses={201: NewWebhookOutput},
     )
     def post(self, request: Request, webhook_id: UUID) -> Response:
         """Make a new secret, shown in this answer only. For `overlap_s` deliveries are signed with both."""
-        given = validated(RotateSecretInput, request.data)
+        given = validated(WebhookSecretInput, request.data)
         overlap = timedelta(seconds=given["overlap_s"])
         new = services.secret_rotate(endpoint=self.endpoint(webhook_id), overlap=overlap, by=self.caller.label)
         return Response(represent_new(new), status=status.HTTP_201_CREATED)
@@ -224,7 +224,9 @@ class RotateSecretView(_OneWebhookView):
 class TestView(_OneWebhookView):
     scopes: ClassVar = {"POST": WRITE}
 
-    @extend_schema(operation_id="webhooks_test", tags=["webhooks"], request=None, responses={202: DeliveryOutput})
+    @extend_schema(
+        operation_id="webhooks_test", tags=["webhooks"], request=None, responses={202: WebhookDeliveryOutput}
+    )
     def post(self, request: Request, webhook_id: UUID) -> Response:
         """Send a `webhook.test` event. What became of it is in the list of deliveries. 409 `WEBHOOK_INACTIVE`,
         `TOO_MANY_WAITING`."""
@@ -240,11 +242,11 @@ class DeliveriesView(_OneWebhookView):
         operation_id="webhooks_deliveries_list",
         tags=["webhooks"],
         parameters=[*PAGE_PARAMETERS, OpenApiParameter("state", OpenApiTypes.STR, enum=DeliveryState.values)],
-        responses=DeliveryOutput(many=True),
+        responses=WebhookDeliveryOutput(many=True),
     )
     def get(self, request: Request, webhook_id: UUID) -> SignalResponse:
         """What was delivered, and what waits, newest first; the attempt that is described is the last one."""
-        given = self.query(DeliveryQuery)
+        given = self.query(WebhookDeliveryQuery)
         return self.page(selectors.deliveries_of(self.endpoint(webhook_id), **given), represent_delivery)
 
 
@@ -252,7 +254,7 @@ class DeliveryReplayView(_OneWebhookView):
     scopes: ClassVar = {"POST": WRITE}
 
     @extend_schema(
-        operation_id="webhooks_delivery_replay", tags=["webhooks"], request=None, responses={202: DeliveryOutput}
+        operation_id="webhooks_delivery_replay", tags=["webhooks"], request=None, responses={202: WebhookDeliveryOutput}
     )
     def post(self, request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
         """Send the events of a delivery again. 409 `DELIVERY_WAITS`, `WEBHOOK_INACTIVE`, `TOO_MANY_WAITING`."""
@@ -266,10 +268,13 @@ class ReplayView(_OneWebhookView):
     scopes: ClassVar = {"POST": WRITE}
 
     @extend_schema(
-        operation_id="webhooks_replay", tags=["webhooks"], request=ReplayInput, responses={202: ReplayOutput}
+        operation_id="webhooks_replay",
+        tags=["webhooks"],
+        request=WebhookReplayInput,
+        responses={202: WebhookReplayOutput},
     )
     def post(self, request: Request, webhook_id: UUID) -> Response:
         """Send all deliveries of a time again, in their order. 409 `WEBHOOK_INACTIVE`, `TOO_MANY_WAITING`."""
-        given = validated(ReplayInput, request.data)
+        given = validated(WebhookReplayInput, request.data)
         made = services.deliveries_replay(endpoint=self.endpoint(webhook_id), **given, by=self.caller.label)
         return Response({"deliveries": made}, status=status.HTTP_202_ACCEPTED)

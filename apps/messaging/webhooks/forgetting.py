@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -46,7 +47,7 @@ def deliveries_forget(*, max_s: float = TASK_MAX_S, now: datetime | None = None)
 
 
 @transaction.atomic
-def _forget_slice(before: object, now: datetime) -> int:
+def _forget_slice(before: UUID, now: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_FORGET, {"before": before, "slice": SLICE, "now": now})
         (deleted,) = cursor.fetchone()

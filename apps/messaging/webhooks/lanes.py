@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -65,7 +65,7 @@ class Lane(NamedTuple):
 def lanes_claim(*, limit: int) -> list[Lane]:
     """Lanes with something to deliver, for the caller alone. Claims come one after the other and count each other."""
     now, lease_id = timezone.now(), new_id()
-    parameters = {
+    parameters: dict[str, Any] = {
         "now": now,
         "until": _lease_end(now),
         "lease_id": lease_id,
@@ -75,7 +75,8 @@ def lanes_claim(*, limit: int) -> list[Lane]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [CLAIM_LOCK])
         cursor.execute(_CLAIM, parameters)
-        return [Lane(*row, lease_id) for row in cursor.fetchall()]
+        claimed: list[tuple[UUID, UUID, int]] = cursor.fetchall()
+    return [Lane(key, endpoint_id, number, lease_id) for key, endpoint_id, number in claimed]
 
 
 def is_anything_ready() -> bool:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -271,7 +271,7 @@ def deliveries_replay(*, endpoint: WebhookEndpoint, since: datetime, until: date
         raise ValidationFailed.of("until", f"more than {REPLAY_MAX} deliveries were made in this time: choose less")
     _askable(endpoint, found)
     now = timezone.now()
-    parameters = {
+    parameters: dict[str, Any] = {
         "time": first_id_at(_unix_ms(now)).hex[:12],
         "random": secrets.token_hex(2)[1:],
         "sequence": _asked_sequence(),
@@ -284,7 +284,7 @@ def deliveries_replay(*, endpoint: WebhookEndpoint, since: datetime, until: date
     }
     with connection.cursor() as cursor:
         cursor.execute(_REPLAY, parameters)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _unix_ms(moment: datetime) -> int:
