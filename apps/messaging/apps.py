@@ -10,17 +10,22 @@ class MessagingConfig(AppConfig):
         from apps.messaging.adapters.in_app import register_inbox
         from apps.messaging.breaker import wake
         from apps.messaging.charges import count_held
+        from apps.messaging.content import register_preparer
         from apps.messaging.counting import count_moves
         from apps.messaging.credentials import register_secret_checks
+        from apps.messaging.email.contents import complete_email
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
+        from apps.messaging.media.contents import keep_media
         from apps.messaging.media.uses import register_media_user, used_by_templates
         from apps.messaging.notices import notice_send
         from apps.messaging.recorders import register
+        from apps.messaging.sms import register_gateways
         from apps.messaging.webhooks.figures import register_figures as register_webhook_figures
         from apps.subscriptions.erasure import register_eraser, register_exporter
         from apps.subscriptions.preferences.notices import register_notifier
+        from apps.tenants.channels import ChannelType
         from apps.tenants.providers import on_breaker_closed
 
         register_secret_checks()
@@ -28,8 +33,12 @@ class MessagingConfig(AppConfig):
         register_count(count_held)
         register_figures()
         register_media_user(used_by_templates)
+        for channel_type in ChannelType.values:
+            register_preparer(channel_type, keep_media)
+        register_preparer(ChannelType.EMAIL, complete_email)
         register_webhook_figures()
         on_breaker_closed(wake)
+        register_gateways()
         register_inbox(inbox_deliver)
         register_eraser(erase_inbox)
         register_notifier(notice_send)

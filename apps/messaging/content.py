@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from apps.messaging.adapters.base import Adapter, Content, ContentError
+from apps.messaging.adapters.email_content import marked
 from apps.messaging.adapters.registry import adapters_for, subscription_types_of
-from apps.messaging.models import Dispatch, MessageTemplate, MessageTemplateVersion
+from apps.messaging.models import Dispatch, MessageTemplate, MessageTemplateVersion, Purpose
 from apps.messaging.rendering import CompiledTemplate, RenderError, TemplateSyntaxError, compile_template
 from apps.messaging.variants import Words, language_key, read_variants, words_for
 from apps.tenants.channels import ChannelType
@@ -35,6 +36,8 @@ class ContentSource:
     languages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Language → title, body and data instead (`variants`)."""
     channel_type: str = ChannelType.PUSH
+    purpose: str = Purpose.TRANSACTIONAL
+    category: str = ""
 
     @classmethod
     def of_dispatch(cls, dispatch: Dispatch) -> ContentSource:
@@ -47,6 +50,8 @@ class ContentSource:
             is_personalised=dispatch.is_personalised,
             languages=dispatch.languages,
             channel_type=dispatch.channel_type,
+            purpose=dispatch.purpose,
+            category=dispatch.category,
         )
 
     @property
@@ -56,7 +61,10 @@ class ContentSource:
     def compiled(self, language: str = "") -> CompiledTemplate:
         """The template, in the words of `language` if there are any."""
         key = language_key(self.languages, language)
-        words = self.languages[key] if key else {"title": self.title, "body": self.body, "data": self.data}
+        own = {"title": self.title, "body": self.body, "data": self.data}
+        words: Mapping[str, Any] = self.languages[key] if key else own
+        if self.channel_type == ChannelType.EMAIL:
+            words = {**words, "body": marked(words["body"])}
         return compile_template(**words, html=self.is_html)
 
     def render(self, variables: Mapping[str, Any]) -> Content:
@@ -109,8 +117,11 @@ def content_source(
     data: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
+    purpose: str = Purpose.TRANSACTIONAL,
+    category: str = "",
 ) -> ContentSource:
-    """The content of a send, from a template's present version or from literal text, checked for the channel.
+    """The content of a send, from a template's present version or from literal text, checked for the channel and for
+    what it is sent for.
 
     Literal text is never rendered: what an app server sends as text arrives as that text. Raises `ValidationFailed`
     with the field if the template is not active or has an error, or if a provider would refuse the content.
@@ -119,7 +130,7 @@ def content_source(
         source = ContentSource(title, body, data or {}, options or {}, variables or {}, channel_type=channel_type)
     else:
         source = _of_template(template, channel_type, options or {}, variables or {})
-    source = prepared(application, source)
+    source = prepared(application, replace(source, purpose=purpose, category=category))
     check_content(source, application=application)
     return source
 
@@ -159,7 +170,7 @@ def check_template(title: str, body: str, data: Mapping[str, Any], *, html: bool
     """Whether the template is the same for everybody. Raises `ValidationFailed` with field, line and column; `field` is
     put before the field's name."""
     try:
-        return compile_template(title=title, body=body, data=data, html=html).is_static
+        return compile_template(title=title, body=marked(body) if html else body, data=data, html=html).is_static
     except TemplateSyntaxError as error:
         place = f"line {error.line}, column {error.column}: {error.message}"
         raise ValidationFailed.of(f"{field}{error.field}", place) from None

@@ -9,12 +9,13 @@ from uuid import UUID
 
 from django.conf import settings
 
-from apps.messaging.adapters import in_app_content, push_content, sms_content
+from apps.messaging.adapters import email_content, in_app_content, push_content, sms_content
 from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
 from apps.messaging.adapters.fcm import FcmAdapter
 from apps.messaging.adapters.in_app import InAppAdapter
 from apps.messaging.adapters.nhn_sms import NhnSmsAdapter
+from apps.messaging.adapters.smtp import SmtpAdapter
 from apps.messaging.adapters.solapi import SolapiAdapter
 from apps.messaging.adapters.twilio import TwilioAdapter
 
@@ -43,6 +44,7 @@ class Reach(NamedTuple):
 CHANNELS: dict[str, Reach] = {
     "iOSPush": Reach("push", (ApnsAdapter(),)),
     "AndroidPush": Reach("push", (FcmAdapter(),)),
+    "Email": Reach("email", (SmtpAdapter(),)),
     "InAppMessage": Reach("in_app", (InAppAdapter(),)),
     "SMS": Reach("sms", (SolapiAdapter(), TwilioAdapter(), NhnSmsAdapter())),
 }
@@ -51,6 +53,7 @@ CHANNELS: dict[str, Reach] = {
 
 OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "push": push_content.check_options,
+    "email": email_content.check_options,
     "in_app": in_app_content.check_options,
     "sms": sms_content.check_options,
 }
