@@ -233,9 +233,9 @@ def make_socket_folder(name: str, account: Account) -> Path:
 
 
 def leftovers(name: str) -> list[Path]:
-    """The folders that a throw-away run of this name may have left."""
+    """The folders that a throw-away run of this name may have left, with those of its processes (`<name>-1`, …)."""
     sockets = Path("/tmp").glob(f"{SOCKET_FOLDERS}-{name}-*")  # noqa: S108
-    return [*data_home(postgres_account()).glob(f"pg*-{name}"), *sockets]
+    return [*data_home(postgres_account()).glob(f"pg*-{name}*"), *sockets]
 
 
 def readable_binaries(account: Account, source: Source) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from djmoney.money import Money
@@ -22,26 +23,42 @@ from apps.billing.services.settings import alert_settings_set
 from apps.campaigns.models import CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
-from apps.messaging.models import Dispatch, DispatchBatch, MessageEvent, MessageRequeue
+from apps.messaging.media.services import media_create
+from apps.messaging.models import Dispatch, DispatchBatch, FollowUp, GatewayRequest, MessageEvent, MessageRequeue
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.services import template_create, template_update
 from apps.messaging.webhooks.models import WebhookReader
 from apps.messaging.webhooks.services import endpoint_create, endpoint_test, secret_rotate
 from apps.sandbox.credentials import make_apns_key, make_fcm_account
 from apps.subscriptions.models import SubscriptionEvent
+from apps.subscriptions.preferences.categories import category_create
+from apps.subscriptions.preferences.consents import Choices, MarketingChoice, preferences_set
+from apps.subscriptions.preferences.models import (
+    ActiveHours,
+    ConsentEvent,
+    ConsentNotice,
+    MarketingConsent,
+    OptIn,
+    Preference,
+    Suppression,
+    SuppressionEvent,
+)
+from apps.subscriptions.preferences.subjects import Subject
+from apps.subscriptions.preferences.suppressing import address_of, suppressions_add
 from apps.subscriptions.services import subscription_register, user_create
 from apps.subscriptions.status import Setter
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
-from tests.factories import make_checked_import, make_messages
+from tests.factories import make_checked_import, make_messages, pixels
 
 PASSWORD = "correct horse battery staple"
 
 
-@pytest.fixture(autouse=True)
-def quick(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @dataclass
@@ -170,6 +187,25 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     world.add(Dispatch.objects.get(pk=message.dispatch_id))
     world.add(DispatchBatch.objects.get(dispatch_id=message.dispatch_id))
     world.add(MessageRequeue.objects.create(application=application, error_reason=f"{mark}_reason", until=now))
+    world.add(
+        FollowUp.objects.create(
+            application=application,
+            dispatch_id=message.dispatch_id,
+            user_id=user.pk,
+            after_message_id=message.pk,
+            because=f"{mark}_reason",
+        )
+    )
+    world.add(
+        GatewayRequest.objects.create(
+            application=application,
+            credential_id=application.credentials.first().pk if application.credentials.exists() else user.pk,
+            provider="nhn_sms",
+            request_id=f"{mark}-request",
+            message_ids=[message.pk],
+            references=["1"],
+        )
+    )
 
     webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{mark} hook")
     world.secrets += [webhook.secret, secret_rotate(endpoint=webhook.endpoint, overlap=timedelta(hours=1)).secret]
@@ -188,8 +224,40 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
         )
     )
     _add_billing(world, mark)
+    _add_choices(world, mark)
+    world.add(
+        media_create(application=application, file_name=f"{mark} logo.png", chunks=[pixels()], by=f"{mark} somebody")
+    )
     world.add(make_checked_import(application, file_name=f"{mark} people.csv", external_id=f"{mark}-imported"))
     return world
+
+
+def _add_choices(world: World, mark: str) -> None:
+    application, user = world.application, world["subscriptions.AppUser"]
+    category = world.add(category_create(application=application, slug="news", name_en=f"{mark} news"))
+    choices = Choices({"email": MarketingChoice(True, evidence=f"{mark} text")}, {"email": {"news": False}})
+    preferences_set(subject=Subject.of_user(user), choices=choices, source="api")
+    world.add(MarketingConsent.objects.get(user=user))
+    world.add(Preference.objects.get(category=category))
+    event = world.add(ConsentEvent.objects.filter(user=user).first())
+    now = timezone.now()
+    about = {"about_id": event.pk, "said_at": now, "due_at": now, "what": event.event_type}
+    world.add(
+        ConsentNotice.objects.create(
+            application=application, kind="result", user=user, channel="email", note=f"{mark} note", **about
+        )
+    )
+    address = f"{mark}@example.com"
+    world.secrets.append(address)
+    suppressed = [address_of("Email", address, reason="complaint", note=f"{mark} note")]
+    suppressions_add(application_id=application.pk, addresses=suppressed, source="api", by=f"{mark} somebody")
+    world.add(Suppression.objects.get(application=application))
+    world.add(SuppressionEvent.objects.get(application=application))
+    world.secrets.append(suppressed[0].digest.hex())
+    waiting = world["subscriptions.Subscription"]
+    world.add(OptIn.objects.create(application=application, subscription=waiting, token_digest=b"x", expires_at=now))
+    hours = [0] * 23 + [5]
+    world.add(ActiveHours.objects.create(application=application, subject_id=user.pk, hours=hours, best_hour=23))
 
 
 def _add_billing(world: World, mark: str) -> None:
@@ -215,14 +283,40 @@ def _add_billing(world: World, mark: str) -> None:
     )
 
 
-@pytest.fixture
-def world(application, provider_keys) -> World:
+@pytest.fixture(scope="module")
+def aurora(rows_of_module, quick, provider_keys) -> World:
+    application = Application.objects.create(name="Shop", time_zone="Asia/Seoul")
     return make_world(application, "Aurora", provider_keys)
 
 
+@pytest.fixture(scope="module")
+def borealis(rows_of_module, quick, provider_keys) -> World:
+    return make_world(Application.objects.create(name="Stranger"), "Borealis", provider_keys)
+
+
 @pytest.fixture
-def other(other_application, provider_keys) -> World:
-    return make_world(other_application, "Borealis", provider_keys)
+def world(aurora, db) -> World:
+    return deepcopy(aurora)
+
+
+@pytest.fixture
+def other(borealis, db) -> World:
+    return deepcopy(borealis)
+
+
+@pytest.fixture
+def application(request, db) -> Application:
+    """The world's, in a test that has one."""
+    if "world" in request.fixturenames:
+        return request.getfixturevalue("world").application
+    return Application.objects.create(name="Shop", time_zone="Asia/Seoul")
+
+
+@pytest.fixture
+def other_application(request, db) -> Application:
+    if "other" in request.fixturenames:
+        return request.getfixturevalue("other").application
+    return Application.objects.create(name="Stranger")
 
 
 def signed_in(operator: Operator) -> Client:

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
+from django.conf import settings
+from django.test import override_settings
 
 from tests.api.world import World, make_world
 
 
-@pytest.fixture(autouse=True)
-def as_many_requests_as_it_takes(settings):
-    settings.API_RATE_PER_MINUTE = dict.fromkeys(settings.API_RATE_PER_MINUTE, 100_000_000)
+@pytest.fixture(scope="module", autouse=True)
+def many_requests_and_quick_passwords():
+    rates = dict.fromkeys(settings.API_RATE_PER_MINUTE, 100_000_000)
+    hashers = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    with override_settings(API_RATE_PER_MINUTE=rates, PASSWORD_HASHERS=hashers):
+        yield
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def world(db) -> World:
-    """Whose data it is."""
+@pytest.fixture(scope="module")
+def victim(rows_of_module, many_requests_and_quick_passwords) -> World:
     return make_world("victim")
 
 
-@pytest.fixture
-def foreign(db) -> World:
-    """The stranger's own application."""
+@pytest.fixture(scope="module")
+def intruder(rows_of_module, many_requests_and_quick_passwords) -> World:
     return make_world("intruder")
+
+
+@pytest.fixture
+def world(victim, db) -> World:
+    """Whose data it is."""
+    return deepcopy(victim)
+
+
+@pytest.fixture
+def foreign(intruder, db) -> World:
+    """The stranger's own application."""
+    return deepcopy(intruder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -163,7 +164,8 @@ def test_the_ledger_has_pages_and_kinds(server, signed_in):
 
 def test_a_statement_is_json_or_a_file(application, server, signed_in):
     data(signed_in().post("billing/top-ups", {"amount": "700", "reason": "+evil"}), 201)
-    month = f"{LedgerTransaction.objects.get().posted_at:%Y-%m}"
+    posted_at = LedgerTransaction.objects.get().posted_at
+    month = f"{posted_at.astimezone(ZoneInfo(application.time_zone)):%Y-%m}"  # a month of the application's, not of UTC
     statement = data(server.get(f"billing/statements/{month}"))
     assert (statement["top_ups"], statement["closing_credit"], statement["is_closed"]) == ("700", "700", False)
     file = server.get(f"billing/statements/{month}?format=csv&bom=true")

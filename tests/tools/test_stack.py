@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 
 from tests.tools.conftest import Checkout, eventually, is_running
 from tools.services import free_ports
-from tools.stack import demo_addresses
-from tools.supervisor import StackError
+from tools.stack import TEST_WORKERS_MAX, demo_addresses, workers_asked
+from tools.supervisor import ROOT, StackError
 
 # A benchmark that tells where its services are and who they are, and then runs until it is ended.
 BENCH = """
@@ -29,6 +30,25 @@ print("pids", os.getpid(), postgres, server, flush=True)
 print("runs", runs, "fsync", fsync, flush=True)
 if "stay" in sys.argv:
     time.sleep(600)
+"""
+
+# Two tests that wait for each other in two processes, and one that fails.
+TWO = """
+import os, pathlib, time
+import pytest
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it_is_not_alone(number):
+    used = pathlib.Path(f"used-{number}")
+    used.write_text(os.environ["DATABASE_URL"] + " " + os.environ["REDIS_URL"])
+    other = pathlib.Path(f"used-{3 - number}")
+    until = time.monotonic() + 30
+    while not other.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+def test_that_fails():
+    assert False
 """
 
 
@@ -101,3 +121,35 @@ def test_the_data_of_a_test_run_is_removed(checkout: Checkout) -> None:
     assert not sockets.exists()
     assert not list((checkout.root / ".local").glob("pg*"))
     assert not list((checkout.root / ".local" / "leases").glob("test-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers"),
+    [((), 0), (("-x", "tests/docs"), 0), (("-n", "3"), 3), (("-xn2", "-q"), 0), (("-q", "-n2"), 2), (("-n0",), 0)],
+)
+def test_a_selection_runs_in_one_process_unless_more_are_asked_for(arguments: tuple[str, ...], workers: int) -> None:
+    assert workers_asked(arguments) == workers
+
+
+def test_as_many_processes_as_the_machine_can_use() -> None:
+    assert 2 <= workers_asked(["--numprocesses=auto"]) <= TEST_WORKERS_MAX
+
+
+def test_each_process_of_a_test_run_has_its_own_servers_and_none_is_left(checkout: Checkout) -> None:
+    shutil.copy(ROOT / "tests" / "workers.py", checkout.root / "conftest.py")
+    checkout.write("test_two.py", TWO)
+    options = ("-n", "2", "-p", "no:django", "-p", "no:valkey", "-p", "no:cacheprovider")
+    code, output = checkout.run("-m", "tools.stack", "test", *options)
+    assert code == 1, output
+    assert "= 1 failed, 2 passed in " in output.splitlines()[-1]
+    databases, queues = zip(*(path.read_text().split() for path in checkout.root.glob("used-*")), strict=True)
+    assert len(set(databases)) == len(set(queues)) == 2
+    assert not list((checkout.root / ".local").glob("pg*"))
+    assert not any(Path(url.partition("?host=")[2]).exists() for url in databases)
+    assert not list((checkout.root / ".local" / "leases").glob("test-*"))
+
+
+def test_servers_that_were_given_serve_one_process_only(checkout: Checkout) -> None:
+    code, output = checkout.run("-m", "tools.stack", "test", "-n", "2", REDIS_URL="redis://127.0.0.1:1/0")
+    assert (code, output.count("\n")) == (1, 1)
+    assert output.startswith("run: -n starts services for each process")
