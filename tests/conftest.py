@@ -13,7 +13,14 @@ from django.test import Client, override_settings
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 
-pytest_plugins = ["tests.workers", "tests.providers", "tests.fleet", "tests.mail_peers", "tests.mail_senders", "tests.gateways"]
+pytest_plugins = [
+    "tests.workers",
+    "tests.providers",
+    "tests.fleet",
+    "tests.mail_peers",
+    "tests.mail_senders",
+    "tests.gateways",
+]
 
 
 def pytest_collection_finish():
