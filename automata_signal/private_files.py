@@ -73,14 +73,35 @@ def _sealed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Chunks(File):  # type: ignore[type-arg]  # not subscriptable when Django runs it
-    """What `Storage.save` takes: a file that can be read once, in chunks, and whose size nobody knows yet."""
+    """What `Storage.save` takes: a file that can be read once, and whose size nobody knows yet. A folder takes its
+    chunks; a bucket reads it."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         super().__init__(None)
         self._parts = parts
+        self._held = bytearray()
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         return self._parts
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._held) < size:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            self._held += part
+        end = len(self._held) if size < 0 else size
+        taken = bytes(self._held[:end])
+        del self._held[:end]
+        return taken
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset or whence:
+            raise io.UnsupportedOperation("it is read once, from its beginning")
+        return 0
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _Unsealed(io.RawIOBase):

@@ -174,12 +174,45 @@ _STATIC_FILES = "whitenoise.storage.CompressedManifestStaticFilesStorage"
 PRIVATE_FILES_DIR: str = env.str("PRIVATE_FILES_DIR", str(BASE_DIR / ".local" / "files"))
 """Uploads and exports, encrypted (`private_files`): one folder for the web and the control workers."""
 _PRIVATE = {"location": PRIVATE_FILES_DIR, "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+MEDIA_FILES_DIR: str = env.str("MEDIA_FILES_DIR", str(BASE_DIR / ".local" / "media"))
+"""Images and attachments of messages: one folder for the web and the sending workers."""
+_MEDIA = {"location": MEDIA_FILES_DIR, "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+
+
+def bucket_or_folder(bucket: dict[str, Any], folder: dict[str, Any]) -> dict[str, Any]:
+    """A bucket, by `automata_signal.buckets`, if it has a name; else a folder. Keys may come from the machine's role."""
+    if not bucket["bucket_name"]:
+        return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": folder}
+    given = {name: value for name, value in bucket.items() if value}
+    fixed = {"signature_version": "s3v4", "file_overwrite": False, "querystring_auth": True, "default_acl": None}
+    return {"BACKEND": "automata_signal.buckets.BucketStorage", "OPTIONS": given | fixed}
+
+
+_PRIVATE_BUCKET = {
+    "bucket_name": env.str("PRIVATE_S3_BUCKET", ""),
+    "location": env.str("PRIVATE_S3_PREFIX", ""),
+    "endpoint_url": env.str("PRIVATE_S3_ENDPOINT_URL", ""),
+    "region_name": env.str("PRIVATE_S3_REGION", ""),
+    "access_key": env.str("PRIVATE_S3_ACCESS_KEY_ID", ""),
+    "secret_key": env.str("PRIVATE_S3_SECRET_ACCESS_KEY", ""),
+    "addressing_style": env.str("PRIVATE_S3_ADDRESSING_STYLE", "auto"),
+}
+_MEDIA_BUCKET = {
+    "bucket_name": env.str("MEDIA_S3_BUCKET", ""),
+    "location": env.str("MEDIA_S3_PREFIX", ""),
+    "endpoint_url": env.str("MEDIA_S3_ENDPOINT_URL", ""),
+    "region_name": env.str("MEDIA_S3_REGION", ""),
+    "access_key": env.str("MEDIA_S3_ACCESS_KEY_ID", ""),
+    "secret_key": env.str("MEDIA_S3_SECRET_ACCESS_KEY", ""),
+    "addressing_style": env.str("MEDIA_S3_ADDRESSING_STYLE", "auto"),
+}
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": _STATIC_FILES if IS_PRODUCTION else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
-    "private": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": _PRIVATE},
+    "private": bucket_or_folder(_PRIVATE_BUCKET, _PRIVATE),
+    "media": bucket_or_folder(_MEDIA_BUCKET, _MEDIA),
 }
 WHITENOISE_USE_FINDERS = not IS_PRODUCTION
 
@@ -305,6 +338,7 @@ CELERY_BEAT_SCHEDULE = {
     "free abandoned batches": {"task": "messaging.free_abandoned", "schedule": 10.0, "options": {"expires": 30}},
     "continue cancels": {"task": "messaging.continue_cancels", "schedule": 10.0, "options": {"expires": 30}},
     "fail unanswered messages": {"task": "messaging.expire_unreceived", "schedule": 300.0},
+    "forget unused media": {"task": "messaging.forget_media", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "make partitions": {"task": "messaging.make_partitions", "schedule": 3_600.0},
     "check partitions": {"task": "messaging.check_partitions", "schedule": 3_600.0},
     "drop old partitions": {"task": "messaging.drop_partitions", "schedule": 86_400.0},
@@ -312,8 +346,11 @@ CELERY_BEAT_SCHEDULE = {
     "route webhooks": {"task": "messaging.route_webhooks", "schedule": 1.0, "options": {"expires": 5}},
     "tell of disabled webhooks": {"task": "messaging.tell_webhooks", "schedule": 60.0, "options": {"expires": 60}},
     "forget webhook deliveries": {"task": "messaging.forget_webhooks", "schedule": 3_600.0},
+    "forget inbox items": {"task": "messaging.forget_inbox", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "continue requeues": {"task": "messaging.continue_requeues", "schedule": 30.0, "options": {"expires": 30}},
     "follow up chains": {"task": "messaging.follow_up", "schedule": 2.0, "options": {"expires": 5}},
+    "read opt-outs of gateways": {"task": "messaging.end_denied", "schedule": 600.0, "options": {"expires": 600}},
+    "forget gateway requests": {"task": "messaging.forget_gateway_requests", "schedule": 3_600.0},
     "ask gateways": {"task": "messaging.ask_for_reports", "schedule": 15.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
@@ -361,6 +398,21 @@ IMPORT_DELETE_WHEN_DONE: bool = env.bool("IMPORT_DELETE_WHEN_DONE", True)
 
 OPT_IN_EXPIRE_HOURS: int = env.int("OPT_IN_EXPIRE_HOURS", 72)
 """Hours for which the link of a double opt-in confirms; then the address counts as never subscribed."""
+
+MEDIA_IMAGE_MAX_BYTES: int = env.int("MEDIA_IMAGE_MAX_BYTES", 10 * 1024 * 1024)
+MEDIA_IMAGE_MAX_PIXELS: int = env.int("MEDIA_IMAGE_MAX_PIXELS", 25_000_000)
+"""Unpacked; an image takes four bytes of memory for each, several times over. A moving one may have four times as many."""
+MEDIA_ATTACHMENT_MAX_BYTES: int = env.int("MEDIA_ATTACHMENT_MAX_BYTES", 10 * 1024 * 1024)
+MEDIA_ATTACHMENTS_MAX: int = env.int("MEDIA_ATTACHMENTS_MAX", 10)
+"""Of one e-mail."""
+MEDIA_ATTACHMENTS_TOTAL_MAX_BYTES: int = env.int("MEDIA_ATTACHMENTS_TOTAL_MAX_BYTES", 7 * 1024 * 1024)
+"""Of one e-mail, before base64 makes a third more of it: the strictest provider takes 10 MB with everything."""
+MEDIA_QUOTA_BYTES: int = env.int("MEDIA_QUOTA_BYTES", 5 * 1024 * 1024 * 1024)
+"""Of one application, variants too."""
+MEDIA_UNUSED_DAYS: int = env.int("MEDIA_UNUSED_DAYS", 30)
+"""Days after which an upload that nothing has named is deleted."""
+MEDIA_KEEP_DAYS: int = env.int("MEDIA_KEEP_DAYS", 400)
+"""Days for which a file stays after content that names it was accepted: e-mails are opened after months."""
 
 # --- Billing -----------------------------------------------------------------------------------------------------
 
@@ -559,6 +611,8 @@ SPECTACULAR_SETTINGS = {
         "ImportStateEnum": "apps.subscriptions.imports.models.ImportState",
         "LedgerKindEnum": "apps.billing.models.TransactionKind",
         "AlertKindEnum": "apps.billing.models.AlertKind",
+        "MediaKindEnum": "apps.messaging.media.models.MediaKind",
+        "WebhookDeliveryStateEnum": "apps.messaging.webhooks.models.DeliveryState",
         "OnConflictEnum": "apps.subscriptions.imports.models.OnConflict",
     },
 }

@@ -11,6 +11,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.analytics.reports import unsubscribing
 from apps.subscriptions.preferences.pages import views as link_pages
+from apps.messaging.media.views import media_file
 from apps.messaging.receipts import hooks
 from automata_signal import api, downloads
 
@@ -23,6 +24,7 @@ urlpatterns = [
     path("", home),
     path("admin/", admin.site.urls),
     path(downloads.PATH, downloads.download),
+    path("m/<str:token>/<str:name>", media_file),
     path("webhooks/<slug:provider>/<uuid:credential_id>", hooks.hook, name="provider_hook"),
     path("e/unsubscribe/<str:token>", link_pages.unsubscribe_page),
     path("e/preferences/<str:token>", link_pages.preferences_page),

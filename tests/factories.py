@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from django.utils import timezone
+from PIL import Image
 
 from apps.messaging.models import Dispatch, DispatchBatch, Message
 from apps.subscriptions.handles import handle_for
@@ -108,3 +110,10 @@ def make_checked_import(application: Application, *, file_name: str, external_id
         pass
     run.refresh_from_db()
     return run
+
+
+def pixels(width: int = 16, height: int = 16) -> bytes:
+    """A PNG."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(out, "PNG")
+    return out.getvalue()

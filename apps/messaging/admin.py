@@ -17,7 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.messaging import services
+from apps.messaging.chains import admin as chains_admin  # noqa: F401
 from apps.messaging.content import source_on_channel
+from apps.messaging.media import admin as media_admin  # noqa: F401  # registers their pages
 from apps.messaging.models import (
     BatchState,
     Dispatch,
@@ -32,6 +34,7 @@ from apps.messaging.models import (
 )
 from apps.messaging.previews import prepared_or_as_is, preview, user_named, variables_of
 from apps.messaging.rates import snapshot
+from apps.messaging.receipts import admin as receipts_admin  # noqa: F401
 from apps.messaging.requeue import message_requeue
 from apps.messaging.selectors import message_content, message_events
 from apps.messaging.services import batch_of

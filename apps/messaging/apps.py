@@ -17,6 +17,7 @@ class MessagingConfig(AppConfig):
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
+        from apps.messaging.courtesy.advertising import complete_advertising
         from apps.messaging.media.contents import keep_media
         from apps.messaging.media.uses import register_media_user, used_by_templates
         from apps.messaging.notices import notice_send
@@ -36,6 +37,8 @@ class MessagingConfig(AppConfig):
         for channel_type in ChannelType.values:
             register_preparer(channel_type, keep_media)
         register_preparer(ChannelType.EMAIL, complete_email)
+        for channel_type in ChannelType.values:
+            register_preparer(channel_type, complete_advertising)  # the last: it sees the words that are sent
         register_webhook_figures()
         on_breaker_closed(wake)
         register_gateways()

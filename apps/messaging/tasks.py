@@ -8,8 +8,11 @@ from uuid import UUID
 from celery import shared_task
 from celery.signals import worker_process_shutdown
 
-from apps.messaging import dispatch, partitions, requeue, retention, sweeps
+from apps.messaging import dispatch, partitions, requeue, retention, sms, sweeps
 from apps.messaging.chains.following import follow_up_due
+from apps.messaging.gateway_requests import forget_requests
+from apps.messaging.inbox.services import inbox_forget_old
+from apps.messaging.media.services import media_forget_unused
 from apps.messaging.receipts.hooks import ask_for_reports
 from apps.messaging.senders import close_senders
 from apps.messaging.webhooks import tasks as webhook_tasks  # noqa: F401  (Celery looks for tasks here)
@@ -77,9 +80,19 @@ def delete_old() -> None:
         retention.queue_delete_old()
 
 
+@shared_task(name="messaging.forget_inbox")
+def forget_inbox() -> int:
+    return inbox_forget_old()
+
+
 @shared_task(name="messaging.check_partitions")
 def check_partitions() -> list[str]:
     return partitions.report_problems()
+
+
+@shared_task(name="messaging.forget_media")
+def forget_media() -> int:
+    return media_forget_unused()
 
 
 @worker_process_shutdown.connect
@@ -87,9 +100,19 @@ def on_worker_process_shutdown(**_: Any) -> None:
     close_senders()
 
 
+@shared_task(name="messaging.end_denied")
+def end_denied() -> int:
+    return sms.end_denied()
+
+
 @shared_task(name="messaging.ask_for_reports")
 def ask_gateways() -> None:
     ask_for_reports()
+
+
+@shared_task(name="messaging.forget_gateway_requests")
+def forget_gateway_requests() -> None:
+    forget_requests()
 
 
 @shared_task(name="messaging.follow_up")

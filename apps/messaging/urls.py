@@ -1,7 +1,8 @@
 from django.urls import path
 
-from apps.messaging.api import chains, messages, receipts, templates
+from apps.messaging.api import chains, messages, receipts, sms, templates
 from apps.messaging.inbox import api as in_app
+from apps.messaging.media import api as media
 from apps.messaging.webhooks import api as webhooks
 
 urlpatterns = [
@@ -12,6 +13,7 @@ urlpatterns = [
     path("templates/<uuid:template_id>/preview", templates.TemplatePreviewView.as_view()),
     path("messages", messages.MessagesView.as_view()),
     path("messages/failures", messages.FailuresView.as_view()),
+    path("messages/sms-parts", sms.SmsPartsView.as_view()),
     path("messages/requeue", messages.RequeuesView.as_view()),
     path("messages/requeues/<uuid:requeue_id>", messages.RequeueView.as_view()),
     path("messages/<uuid:message_id>", messages.MessageView.as_view()),
@@ -20,6 +22,10 @@ urlpatterns = [
     path("messages/<uuid:message_id>/cancel", messages.MessageCancelView.as_view()),
     path("messages/<uuid:message_id>/requeue", messages.MessageRequeueView.as_view()),
     path("receipts", receipts.ReceiptsView.as_view()),
+    path("media", media.MediaView.as_view()),
+    path("media/<uuid:media_id>", media.MediaFileView.as_view()),
+    path("media/<uuid:media_id>/variants", media.MediaVariantsView.as_view()),
+    path("media/<uuid:media_id>/links", media.MediaLinksView.as_view()),
     path("webhooks", webhooks.WebhooksView.as_view()),
     path("webhooks/<uuid:webhook_id>", webhooks.WebhookView.as_view()),
     path("webhooks/<uuid:webhook_id>/rotate-secret", webhooks.RotateSecretView.as_view()),

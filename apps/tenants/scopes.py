@@ -15,6 +15,8 @@ SCOPES: dict[str, str] = {
     "suppressions:write": "Add and remove addresses of the suppression list",
     "templates:read": "Read and preview templates",
     "templates:write": "Create and change templates",
+    "media:read": "Read media files",
+    "media:write": "Upload and delete media files",
     "messages:read": "Read messages and their events",
     "messages:send": "Send and cancel messages",
     "segments:read": "Read segments and count audiences",
@@ -42,7 +44,10 @@ _READ = frozenset(scope for scope in SCOPES if scope.endswith(":read")) - {"pers
 _OF_THE_SET_UP = frozenset({"settings:read", "webhooks:read"})
 """What who is neither owner nor manager has no need of: addresses of webhooks may hold secrets."""
 _MARKETING = frozenset(
-    {"templates:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send", "exports:write"},
+    {
+        *("templates:write", "media:write", "segments:write", "campaigns:write", "campaigns:launch", "messages:send"),
+        "exports:write",
+    },
 )
 
 ROLE_SCOPES: dict[str, frozenset[str]] = {

@@ -172,6 +172,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "messages/{message_id}/cancel"): _("messages:send"),
     ("POST", "messages/{message_id}/requeue"): _("messages:send", answers=409),
     ("GET", "messages/failures"): _("messages:read"),
+    ("POST", "messages/sms-parts"): _("templates:read", body=lambda w: {"body": "b"}),
     ("POST", "messages/requeue"): _("messages:send", body=lambda w: {"error_reason": "canceled"}, answers=202),
     ("GET", "messages/requeues/{requeue_id}"): _("messages:read"),
     ("GET", "webhooks"): _("webhooks:read"),

@@ -159,7 +159,7 @@ def test_only_json_is_taken(world, method, path, operation):
     body = json.dumps(ENTRIES[method, ROUTES[method, path]].body(world)).encode()
     for content_type in CONTENT_TYPES:
         answer = send(world, method, path, body if body != b"{}" else b'{"a": 1}', content_type)
-        is_taken = path == "/api/v1/imports" and content_type.startswith("multipart/")
+        is_taken = path in ("/api/v1/imports", "/api/v1/media") and content_type.startswith("multipart/")
         assert answer.status_code == (400 if is_taken else 415), (content_type, answer.content)
         assert is_in_the_envelope(answer)
     assert rows() == before

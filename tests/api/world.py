@@ -16,16 +16,20 @@ from apps.analytics.models.exports import Export
 from apps.analytics.reports.services import schedule_create
 from apps.billing.services.quota import billing_of
 from apps.campaigns.services import campaign_create, segment_create
+from apps.messaging.media.services import media_create
 from apps.messaging.models import MessageRequeue
 from apps.messaging.services import template_create
 from apps.messaging.webhooks.models import WebhookDelivery
 from apps.messaging.webhooks.services import endpoint_create, endpoint_test
 from apps.subscriptions.handles import HANDLE_HEADER, handle_for
+from apps.subscriptions.preferences.categories import category_create
+from apps.subscriptions.preferences.models import ConsentNotice, Suppression
+from apps.subscriptions.preferences.suppressing import address_of, suppressions_add
 from apps.tenants.models import Application, ChannelCredential, KeyKind, Operator, Role
 from apps.tenants.services import key_create, membership_set, operator_create
 from automata_signal.ids import new_id
 from tests.conftest import ApiClient
-from tests.factories import make_checked_import, make_messages, make_subscription, make_user
+from tests.factories import make_checked_import, make_messages, make_subscription, make_user, pixels
 
 PASSWORD = "correct horse battery staple"
 
@@ -107,7 +111,23 @@ def make_world(name: str) -> World:
     webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{name} hook").endpoint
     delivery = endpoint_test(endpoint=webhook, by=name)
     WebhookDelivery.objects.filter(pk=delivery.pk).update(state="delivered")
+    media = media_create(application=application, file_name=f"{name} logo.png", chunks=[pixels()], by=name)
     imported = make_checked_import(application, file_name=f"{name} people.csv", external_id=f"{name}-imported")
+    category = category_create(application=application, slug="news", name_en=f"{name} news")
+    address = address_of("Email", f"{name}@example.com", reason="manual", note=f"{name} note")
+    suppressions_add(application_id=application.pk, addresses=[address], source="api", by=name)
+    suppression = Suppression.objects.get(application=application)
+    notice = ConsentNotice.objects.create(
+        application=application,
+        kind="result",
+        user=user,
+        channel="email",
+        about_id=new_id(),
+        said_at=timezone.now(),
+        what="given",
+        due_at=timezone.now(),
+        note=f"{name} notice",
+    )
     email = f"{name}-owner@example.com"
     operator = make_operator(email)
     membership_set(operator=operator, application=application, role=Role.OWNER)
@@ -135,6 +155,10 @@ def make_world(name: str) -> World:
             "report_id": str(report.pk),
             "export_id": str(export.pk),
             "import_id": str(imported.pk),
+            "media_id": str(media.pk),
+            "category_id": str(category.pk),
+            "suppression_id": str(suppression.pk),
+            "notice_id": str(notice.pk),
             "webhook_id": str(webhook.pk),
             "delivery_id": str(delivery.pk),
         },
@@ -163,6 +187,7 @@ def missing_ids() -> dict[str, str]:
     """Ids that look like real ones, of nothing."""
     names = ("key_id", "credential_id", "user_id", "subscription_id", "template_id", "segment_id", "campaign_id")
     names = (*names, "message_id", "requeue_id", "import_id", "report_id", "export_id", "webhook_id", "delivery_id")
+    names = (*names, "category_id", "suppression_id", "notice_id", "media_id")
     return {name: str(new_id()) for name in names} | {"external_id": "nobody"}
 
 

@@ -78,6 +78,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("campaigns.MessageCampaign", _("Campaigns"), "campaign"),
             _Item("campaigns.Segment", _("Segments"), "group_work"),
             _Item("messaging.MessageTemplate", _("Templates"), "draft"),
+            _Item("messaging.MediaFile", _("Media"), "image"),
         ],
     ),
     (
@@ -138,6 +139,8 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("messaging.Dispatch", _("Dispatches"), "outbox"),
             _Item("messaging.DispatchBatch", _("Batches"), "stacks"),
             _Item("messaging.MessageRequeue", _("Requeues"), "replay"),
+            _Item("messaging.FollowUp", _("Follow-ups of chains"), "alt_route"),
+            _Item("messaging.GatewayRequest", _("Gateway requests"), "cell_tower"),
             _Item("campaigns.CampaignFailure", _("Failure reasons"), "report"),
             _Item("tenants.IdempotencyRecord", _("Idempotency keys"), "repeat_one"),
             _Item("tenants.Operator", _("Operators"), "badge"),
