@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+import phonenumbers
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
@@ -34,7 +35,17 @@ _APNS_TOKEN = re.compile(r"(?:[0-9a-f]{2}){32,100}")
 _FCM_TOKEN = re.compile(r"[A-Za-z0-9_:.%=\-]{20,4096}")
 # Chosen by the SDK, and whoever knows it can register it: long enough that nobody guesses it.
 _IN_APP_TOKEN = re.compile(r"[A-Za-z0-9_:.\-]{32,255}")
-_PHONE = re.compile(r"\+[1-9][0-9]{7,14}")
+_PHONE = re.compile(r"[+\uff0b]?[0-9\uff10-\uff19 ().\u2010-\u2015\-]{3,40}")
+PHONE_MIN = 9
+"""Characters, the + among them: what is shorter is the number of a service, and no subscriber's."""
+_KOREAN_MOBILE = re.compile(r"\+8210[0-9]{8}")
+_PHONE_PROBLEMS = {
+    phonenumbers.ValidationResult.INVALID_COUNTRY_CODE: "begins with the code of no country",
+    phonenumbers.ValidationResult.TOO_SHORT: "is too short for a phone number of its country",
+    phonenumbers.ValidationResult.TOO_LONG: "is too long for a phone number of its country",
+    phonenumbers.ValidationResult.INVALID_LENGTH: "has not as many digits as a phone number of its country",
+    phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks the area code",
+}
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8})*")
 
 # ISO 3166-1 alpha-2, and XK, which devices report for Kosovo.
@@ -50,8 +61,9 @@ _COUNTRIES = (
 COUNTRIES = frozenset(_COUNTRIES.split())
 
 
-def normal_token(type: str, token: str) -> str:
-    """The form of a token that is stored and compared; equal addresses have equal forms."""
+def normal_token(type: str, token: str, country: str = "") -> str:
+    """The form of a token that is stored and compared; equal addresses have equal forms. A phone number without its
+    country (`010-1234-5678`) is one of `country`; which it may be is never guessed."""
     token = token.strip()
     match type:
         case SubscriptionType.IOS_PUSH:
@@ -63,8 +75,7 @@ def normal_token(type: str, token: str) -> str:
         case SubscriptionType.EMAIL:
             return _normal_email(token)
         case SubscriptionType.SMS | SubscriptionType.KAKAO_TALK:
-            phone = re.sub(r"[ ().\-]", "", token)
-            return _matching(_PHONE, phone, "is not a phone number in E.164 form, such as +821012345678")
+            return _normal_phone(token, country)
         case _:
             raise ValidationFailed.of("type", "is not a subscription type")
 
@@ -73,6 +84,32 @@ def _matching(pattern: re.Pattern[str], token: str, problem: str) -> str:
     if not pattern.fullmatch(token):
         raise ValidationFailed.of("token", problem)
     return token
+
+
+def _normal_phone(text: str, country: str) -> str:
+    """E.164. What is possible where the number comes from is taken: which numbers are given out changes by the week."""
+    if _KOREAN_MOBILE.fullmatch(text):
+        return text
+    if not _PHONE.fullmatch(text):
+        raise ValidationFailed.of("token", "is not a phone number: digits with spaces, hyphens and parentheses")
+    if not text.startswith(("+", "\uff0b")) and not country:
+        raise ValidationFailed.of(
+            "token",
+            "is not a phone number in E.164 form, such as +821012345678; without +, country_code says whose it is",
+        )
+    try:
+        number = phonenumbers.parse(text, country.strip().upper() or None)
+    except phonenumbers.NumberParseException:
+        raise ValidationFailed.of("token", "is not a phone number of any country") from None
+    problem = _PHONE_PROBLEMS.get(phonenumbers.is_possible_number_with_reason(number))
+    normal = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+    if not problem and len(normal) < PHONE_MIN:
+        problem = "is too short for a phone number"
+    if not problem and normal.startswith("+8210") and not _KOREAN_MOBILE.fullmatch(normal):
+        problem = "is no mobile number of Korea: those have 010 and eight digits"
+    if problem:
+        raise ValidationFailed.of("token", problem)
+    return normal
 
 
 def _normal_email(address: str) -> str:

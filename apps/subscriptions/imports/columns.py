@@ -210,7 +210,11 @@ class RowParser:
         given = values.get("token") or ""
         if len(given) > TOKEN_MAX:
             raise ValidationFailed.of("token", f"is longer than {TOKEN_MAX} characters")
-        token = normal_token(type_, given)
+        device: dict[str, Any] = {}
+        for name in DEVICE_FIELDS:
+            if name in values:
+                device |= _device(name, values[name])
+        token = normal_token(type_, given, device.get("country_code") or "")
         external_id = values.get("external_id")
         if external_id is not None:
             check_external_id(external_id)
@@ -221,10 +225,6 @@ class RowParser:
         )
         check_tags(tags)
         merged_tags({}, tags)
-        device: dict[str, Any] = {}
-        for name in DEVICE_FIELDS:
-            if name in values:
-                device |= _device(name, values[name])
         return SubscriptionRow(line, type_, token, token_digest(type_, token), external_id, status, tags, device)
 
 

@@ -78,9 +78,9 @@ def subscription_register(
         )
     if setter is Setter.DEVICE and external_id is not None:
         raise Forbidden("A device names its user by login, not by registration.", code="LOGIN_NEEDED")
-    token = normal_token(type, token)
-    digest = token_digest(type, token)
     columns = normal_device(device)
+    token = normal_token(type, token, columns.get("country_code", ""))
+    digest = token_digest(type, token)
     status = wanted_status(enabled=enabled, subscription_status=subscription_status, setter=setter)
     check_tags(tags or {})
     if external_id is not None:
@@ -224,7 +224,7 @@ def subscription_update(
     status = wanted_status(enabled=enabled, subscription_status=subscription_status, setter=setter)
     check_tags(tags or {})
     if token is not None:
-        token = normal_token(subscription.type, token)
+        token = normal_token(subscription.type, token, columns.get("country_code") or subscription.country_code)
     for _ in range(ATTEMPTS):
         try:
             with transaction.atomic():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from apps.messaging import dispatch
 from apps.messaging.dispatches import dispatch_slice
@@ -106,7 +108,8 @@ def send(application):
     """Send a text to numbers, the whole way from a dispatch to what is recorded."""
 
     def send(numbers, **fields):
-        make_subscriptions(application, numbers, type="SMS")
+        since = timezone.now() - timedelta(days=1)
+        make_subscriptions(application, numbers, type="SMS", token_registered_at=since)
         order = make_dispatch(application, audience={}, channel_type="sms", **{"title": "", "body": "Hi"} | fields)
         for batch_id in dispatch_slice(dispatch=order, after_id=None, limit=100_000).batch_ids:
             assert dispatch.run_batch(UUID(str(batch_id)))
