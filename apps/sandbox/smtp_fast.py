@@ -32,6 +32,7 @@ class FastConnection(asyncio.Protocol):
         self._login: Callable[[bytes], bytes] | None = None
         self._username = b""
         self._starting_tls: asyncio.Task[None] | None = None
+        self._is_upgrading = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -44,6 +45,8 @@ class FastConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if self._is_upgrading:
+            return  # the answer would leave without encryption
         answers: list[bytes] = []
         while self._step(answers):
             pass
@@ -170,6 +173,7 @@ class FastConnection(asyncio.Protocol):
         self._transport.write(b"220 2.0.0 Ready to start TLS\r\n")
         self._transport.pause_reading()
         self._buffer.clear()
+        self._is_upgrading = True
         self._starting_tls = asyncio.ensure_future(self._upgrade(self._transport))
         return b""
 
@@ -179,7 +183,8 @@ class FastConnection(asyncio.Protocol):
         except OSError:
             return
         assert isinstance(upgraded, asyncio.Transport)
-        self._transport, self._is_tls = upgraded, True
+        self._transport, self._is_tls, self._is_upgrading = upgraded, True, False
+        self.data_received(b"")
 
 
 def _decoded(line: bytes) -> bytes:

@@ -14,6 +14,7 @@ import re
 import smtplib
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -298,6 +299,9 @@ class _Connections:
         self._endpoint = endpoint
         self._free: queue.LifoQueue[_Connection] = queue.LifoQueue()
         self._owner = os.getpid()
+        self._open = 0
+        """Connections that there are, free or in use."""
+        self._lock = threading.Lock()
         self._failure: _NoConnection | None = None
         self._failed_at = 0.0
 
@@ -316,7 +320,7 @@ class _Connections:
             try:
                 connection.deliver(left, results)
             except _Broken as broken:
-                connection.close()
+                self._closed(connection)
                 if broken.result is not None:
                     results.append(broken.result)
                     left.popleft()
@@ -334,11 +338,12 @@ class _Connections:
             connection = self._free.get()
             if self._owner == os.getpid():
                 connection.quit()
+        self._open = 0
 
     def _taken(self) -> _Connection:
         """A connection that is open, as far as one can know. Raises `_NoConnection`."""
         if self._owner != os.getpid():
-            self._owner, self._free = os.getpid(), queue.LifoQueue()
+            self._owner, self._free, self._open = os.getpid(), queue.LifoQueue(), 0
         while True:
             try:
                 connection = self._free.get_nowait()
@@ -346,9 +351,28 @@ class _Connections:
                 return self._opened()
             if connection.is_alive():
                 return connection
-            connection.close()
+            self._closed(connection)
+
+    def _closed(self, connection: _Connection) -> None:
+        connection.close()
+        with self._lock:
+            self._open -= 1
 
     def _opened(self) -> _Connection:
+        try:
+            connection = self._newly_opened()
+        except _NoConnection as obstacle:
+            if obstacle.outcome is not Outcome.TRANSIENT or not self._open:
+                raise
+            try:  # a server that has enough of us: others carry it
+                return self._free.get(timeout=self._endpoint.timeout_s)
+            except queue.Empty:
+                raise obstacle from None
+        with self._lock:
+            self._open += 1
+        return connection
+
+    def _newly_opened(self) -> _Connection:
         failure = self._failure
         if failure is not None and time.monotonic() - self._failed_at < FAILURE_KEPT_S:
             raise failure
