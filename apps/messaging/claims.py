@@ -19,9 +19,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.messaging import charges, lifecycle, retry
-from apps.messaging.adapters.base import Content
+from apps.messaging.adapters.base import Attachment, Content
 from apps.messaging.chains.reached import users_reached
 from apps.messaging.chains.steps import REACHED, of_chain
+from apps.messaging.courtesy.caps import CAPPED
+from apps.messaging.courtesy.claiming import be_polite
+from apps.messaging.courtesy.wanted import unwanted_messages
 from apps.messaging.making import Made, Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
@@ -38,6 +41,15 @@ class Claim:
     recipients: list[Recipient]
     unsendable: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Messages that fail before anything is sent, by reason."""
+    attachments: tuple[Attachment, ...] = ()
+    """Go along with every message."""
+    held: int = 0
+    """Messages that stay pending for courtesy, until `held_until` at the earliest."""
+    held_until: datetime | None = None
+    lives_until: datetime | None = None
+    """When the batch expires instead, for those who wait."""
+    send_before: datetime | None = None
+    """When a rule begins under which some of these recipients would have to wait."""
     lost: bool = False
     """Another worker has taken the batch: nothing more may be sent or recorded."""
     is_finished: bool = False
@@ -47,6 +59,11 @@ class Claim:
     def ids(self) -> IdRange:
         assert self.batch.first_id is not None
         return IdRange(self.batch.first_id)
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether what was claimed may still leave; the rest is claimed again, and looked at anew."""
+        return self.send_before is None or timezone.now() < self.send_before
 
     @property
     def reserved_at(self) -> datetime | None:
@@ -138,9 +155,12 @@ def _take(batch: DispatchBatch) -> Claim:
         _make(claim)
     else:
         _fetch_due_messages(claim)
+    be_polite(claim)
     names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
     claimed = DispatchBatch.objects.filter(application_id=batch.application_id, pk=batch.pk)
     claimed.update(**{name: getattr(batch, name) for name in names})
+    if capped := claim.unsendable.pop(CAPPED, None):  # counted in this transaction, so it is decided in it
+        _fail(claim, MessageStatus.PENDING, capped, CAPPED, details={"class": retry.Fault.RECIPIENT})
     return claim
 
 
@@ -217,6 +237,7 @@ def _fetch_due_messages(claim: Claim) -> None:
         cursor.execute(_DUE, [*kinds, claim.ids.base, claim.ids.last, batch.application_id, now, all_errored])
         rows = cursor.fetchall()
     reached = _reached_by_chain(claim)
+    unwanted = unwanted_messages(dispatch, claim.ids)
     errored = [row[0] for row in rows if row[3] == MessageStatus.ERRORED]
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
     record(moved)
@@ -225,6 +246,7 @@ def _fetch_due_messages(claim: Claim) -> None:
             problem = "render_error"  # found when it was made, by a worker that died before it said so
         if problem is None and message_id in reached:
             problem = "already_reached"
+        problem = problem or unwanted.get(message_id)
         if problem is not None:
             claim.unsendable[problem].append(message_id)
             continue
@@ -303,15 +325,18 @@ def _fail(
         record(counts, reserved_at=claim.reserved_at)
 
 
-# What the range of the batch still holds decides what becomes of the batch. One that was canceled meanwhile and has
-# something left is not touched: that is to be failed first.
+# What the range of the batch still holds decides what becomes of the batch: it comes back for the next attempt, for who
+# waits for courtesy if nobody else is left, else at once or when it was told to. One that was canceled meanwhile and
+# has something left is not touched: that is to be failed first.
 _FINISH = """
     UPDATE messaging_dispatchbatch b
     SET lease_id = NULL, lease_until = NULL, queued_at = NULL, has_failed = b.has_failed OR m.failed > 0,
+        expires_at = greatest(b.expires_at, %(lives_until)s::timestamptz),
         state = CASE WHEN m.is_over THEN 'done' ELSE 'waiting' END,
         finished_at = CASE WHEN m.is_over THEN %(now)s::timestamptz END,
         due_at = CASE WHEN m.is_over THEN b.due_at
                       WHEN m.pending = 0 THEN m.next_retry
+                      WHEN m.pending <= %(held)s THEN least(%(held_until)s::timestamptz, m.next_retry)
                       ELSE least(greatest(%(due_at)s::timestamptz, %(now)s::timestamptz), m.next_retry) END
     FROM messaging_dispatch d, (
         SELECT *, pending = 0 AND next_retry IS NULL AS is_over
@@ -342,6 +367,7 @@ def finish_batch(claim: Claim) -> None:
 def _finish(claim: Claim) -> bool:
     parameters = _held(claim) | {"dispatch_id": claim.dispatch.pk, "now": timezone.now(), "due_at": claim.batch.due_at}
     parameters |= {"first": claim.ids.base, "last": claim.ids.last}
+    parameters |= {"held": claim.held, "held_until": claim.held_until, "lives_until": claim.lives_until}
     with prepared_cursor() as cursor:
         cursor.execute(_FINISH, parameters)
         return int(cursor.rowcount) == 1

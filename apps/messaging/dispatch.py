@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import length_hint
@@ -43,6 +44,7 @@ from apps.messaging.claims import (
 )
 from apps.messaging.content import ContentSource
 from apps.messaging.making import Recipient
+from apps.messaging.media.contents import attachments_of
 from apps.messaging.models import BatchState, DispatchBatch, DispatchState, Priority
 from apps.messaging.queues import QueuedBatch, enqueue
 from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch_buckets, plan_buckets
@@ -50,6 +52,7 @@ from apps.messaging.recording import RECORD_AHEAD, Recording
 from apps.messaging.senders import NoCredential, Route, route_for, sender_for
 from apps.messaging.stopping import is_stopping
 from automata_signal.encryption import DecryptionError, keyring
+from automata_signal.errors import ValidationFailed
 from automata_signal.ids import PREFIX_LENGTH
 
 STOP_CHECK_S = 0.5
@@ -112,6 +115,11 @@ def _has_recipients(claim: Claim) -> bool:
         return False
     if claim.batch.expires_at <= timezone.now():
         fail_rest(claim, retry.EXPIRED)
+        return False
+    try:
+        claim.attachments = attachments_of(claim.dispatch)
+    except ValidationFailed as problem:
+        fail_rest(claim, "attachment_missing", details={"class": retry.Fault.SENDER, "message": problem.message})
         return False
     fail_unsendable(claim)
     return bool(claim.recipients)
@@ -281,10 +289,12 @@ class Sending:
         claim, recording = self.claim, self.recording
         is_personalised = claim.dispatch.is_personalised
         shared = Content() if is_personalised else ContentSource.of_dispatch(claim.dispatch).render({})
+        shared = replace(shared, attachments=claim.attachments) if claim.attachments else shared
         expires_at = claim.batch.expires_at.timestamp() if claim.dispatch.ttl_s else 0.0
         decrypt = keyring().decrypt
         may_go_on = _every(
-            STOP_CHECK_S, lambda: recording.may_go_on(look=True) and in_state(claim, DispatchState.ACTIVE)
+            STOP_CHECK_S,
+            lambda: recording.may_go_on(look=True) and claim.is_in_time and in_state(claim, DispatchState.ACTIVE),
         )
         while (wanted := min(self._most, length_hint(self.rest))) and recording.may_go_on() and may_go_on():
             chunk = self.pace.take(wanted)
@@ -303,6 +313,8 @@ class Sending:
                     claim.unsendable["token_unreadable"].append(message_id)
                     continue
                 self._under_way += 1
+                if content is not None and claim.attachments:
+                    content = replace(content, attachments=claim.attachments)
                 yield Delivery(message_id, address, content or shared, test_type, expires_at, subscription_id)
                 if not may_go_on():
                     self.pace.put_back(chunk)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource
+from apps.messaging.courtesy.wanted import audience_predicate
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus, Purpose
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.subscriptions.targeting import REACHABLE, compile_criteria
@@ -118,7 +119,7 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int, is_
     Runs in the caller's transaction, together with the caller's checkpoint; the batches are queued on commit. Nobody is
     skipped or cut twice as long as each call starts after the `last_id` of the one before.
     """
-    predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
+    predicate = audience_predicate(compile_criteria(dispatch.audience or {}, now=dispatch.created_at), dispatch)
     parameters = [
         dispatch.application_id,
         list(subscription_types_of(dispatch.channel_type)),

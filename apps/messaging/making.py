@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from apps.messaging.adapters.base import Content
 from apps.messaging.content import ContentSource, recipient_variables
+from apps.messaging.courtesy.wanted import audience_predicate
 from apps.messaging.models import Dispatch, DispatchBatch, MessageStatus
 from apps.messaging.rendering import RenderError
 from apps.subscriptions.targeting import JOIN_USER, REACHABLE, compile_criteria
@@ -87,7 +88,7 @@ def _make_plain(batch: DispatchBatch, dispatch: Dispatch) -> Made:
 
 def _of_audience(statement: str, batch: DispatchBatch, dispatch: Dispatch) -> tuple[str, list[Any]]:
     """A statement about the slice of the audience, and its parameters up to there."""
-    predicate = compile_criteria(dispatch.audience or {}, now=dispatch.created_at)
+    predicate = audience_predicate(compile_criteria(dispatch.audience or {}, now=dispatch.created_at), dispatch)
     needs_user = predicate.needs_user or dispatch.is_personalised
     sql = statement.format(join=JOIN_USER if needs_user else "", reachable=REACHABLE, predicate=predicate.sql)
     bounds = (batch.first_subscription_id, batch.last_subscription_id)

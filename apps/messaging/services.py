@@ -19,6 +19,7 @@ from apps.messaging.adapters.registry import OPTION_CHECKS
 from apps.messaging.chains.following import NOT_REACHABLE, Due, follow
 from apps.messaging.chains.steps import Chain, chain_create, check_chain, of_chain
 from apps.messaging.content import ContentSource, check_template, is_html
+from apps.messaging.courtesy.skipping import who_want_it
 from apps.messaging.dispatches import dispatch_create
 from apps.messaging.models import (
     BatchState,
@@ -72,9 +73,9 @@ def messages_send(
 ) -> SendResult:
     """Accept messages: rows in one transaction, queued on commit. Accepted means that they will not be lost.
 
-    Recipients who cannot be reached are named in `skipped`. With a `chain`, users whom the channel does not reach begin
-    with the first step that does. Raises `ValidationFailed` if nobody is left, if `send_at`
-    is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if they do
+    Recipients who cannot be reached, or do not want such a message, are named in `skipped`. With a `chain`, users whom
+    the channel does not reach begin with the first step that does. Raises `ValidationFailed` if nobody is left, if
+    `send_at` is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if they do
     not fit the quota or the credit; then nothing is sent to anybody.
     """
     now = timezone.now()
@@ -85,6 +86,9 @@ def messages_send(
     if chain is not None:
         check_chain(channel_type, chain)
     reachable, skipped = resolve(application, channel_type, recipients)
+    by_id = frozenset(recipients.subscription_ids)
+    reachable, unwilling = who_want_it(application.pk, channel_type, purpose, category, reachable, by_id=by_id)
+    skipped += unwilling
     if not reachable and chain is None:
         raise ValidationFailed.of("recipients", "none of them can be reached on this channel")
     rows = rendered_for(application, content, reachable)

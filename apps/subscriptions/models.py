@@ -19,6 +19,7 @@ from apps.subscriptions.preferences.models import MarketingConsent as MarketingC
 from apps.subscriptions.preferences.models import MessageCategory as MessageCategory
 from apps.subscriptions.preferences.models import OptIn as OptIn
 from apps.subscriptions.preferences.models import Preference as Preference
+from apps.subscriptions.preferences.models import SendTiming as SendTiming
 from apps.subscriptions.preferences.models import Suppression as Suppression
 from apps.subscriptions.preferences.models import SuppressionEvent as SuppressionEvent
 from apps.subscriptions.status import SubscriptionStatus, group_of

@@ -29,6 +29,7 @@ CREATE TABLE subscriptions_sendcount (
   PRIMARY KEY (application_id, subject_id, key, day)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX send_count_old ON subscriptions_sendcount USING brin (day);
+CREATE TABLE subscriptions_readingposition (name varchar(40) PRIMARY KEY, position bigint NOT NULL);
 """
 
 
@@ -270,6 +271,20 @@ class Migration(migrations.Migration):
             model_name='suppressionevent',
             index=models.Index(fields=['application', 'address_digest'], name='suppression_event_of'),
         ),
+        migrations.CreateModel(
+            name='SendTiming',
+            fields=[
+                ('campaign_id', models.UUIDField(primary_key=True, serialize=False)),
+                ('local_time', models.TimeField(null=True, verbose_name='local time')),
+                ('at_active_hours', models.BooleanField(default=False, verbose_name='when usually active')),
+                ('application', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.application')),
+            ],
+            options={
+                'verbose_name': 'send timing',
+                'verbose_name_plural': 'send timings',
+                'indexes': [models.Index(fields=['application', 'campaign_id'], name='send_timing_by_app')],
+            },
+        ),
         migrations.RunSQL(APPEND_ONLY, "DROP FUNCTION consent_event_stays() CASCADE"),
-        migrations.RunSQL(SEND_COUNTS, "DROP TABLE subscriptions_sendcount"),
+        migrations.RunSQL(SEND_COUNTS, "DROP TABLE subscriptions_sendcount, subscriptions_readingposition"),
     ]

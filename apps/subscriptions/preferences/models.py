@@ -409,3 +409,23 @@ class ActiveHours(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject_id} · {self.best_hour}h"
+
+
+class SendTiming(models.Model):
+    """When the messages of a campaign are for each of its recipients: at a time of their own clock, or when they are
+    usually active. Kept here since it is about people's time; campaigns lie far above and are named by id."""
+
+    campaign_id = models.UUIDField(primary_key=True)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
+    local_time = models.TimeField(_("local time"), null=True)
+    at_active_hours = models.BooleanField(_("when usually active"), default=False)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("send timing")
+        verbose_name_plural = _("send timings")
+        indexes = (models.Index(fields=("application", "campaign_id"), name="send_timing_by_app"),)
+
+    def __str__(self) -> str:
+        return str(self.local_time or self.at_active_hours)
