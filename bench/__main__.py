@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tools.processes import CHANNELS
 from tools.stack import environment
 from tools.supervisor import Interrupted, StackError, Supervisor, interrupt_on_signals
 from tools.workspace import LOCAL
@@ -25,6 +26,7 @@ PARTS = {
     "capacity": "what 10,000, 100,000 and 1,000,000 messages/s need, by the costs of the plain campaign",
     "limit": "what the machine could do: the provider's ceiling, COPY, and the sum of the parts",
     "latency": "one message from POST to the provider, while a campaign runs at full speed",
+    "live": "streams of in-app messages: --connections open at once, and a campaign to inboxes",
     "api": "messages, receipts and registrations over the production server",
     "audience": "count and fan-out over many subscriptions",
     "analytics": "statistics of --messages messages: questions about 30 days, fill and rebuild",
@@ -47,6 +49,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; all but faults and soak unless told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a list of {part, case, metric, value, …}")
+    parser.add_argument(
+        "--channel", choices=CHANNELS, default="push", metavar="NAME", help=f"of pipeline: {', '.join(CHANNELS)} (push)"
+    )
+    parser.add_argument("--provider", default="", metavar="NAME", help="of that channel, where it has several")
     parser.add_argument("--recipients", type=int, default=100_000, metavar="N", help="of a campaign (100,000)")
     parser.add_argument(
         "--subscriptions", type=int, default=1_000_000, metavar="N", help="of audience, growth, latency"
@@ -70,6 +76,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="ROWS",
         help="growth also on a message table of ROWS (20 million): minutes, and about 0.6 GB for each million",
     )
+    parser.add_argument("--connections", type=int, default=5_000, metavar="N", help="open streams of live (5,000)")
     parser.add_argument("--minutes", type=float, default=30, metavar="M", help="of soak (30)")
     parser.add_argument("--profile", action="store_true", help="limit also writes profiles to .local/bench/")
     parser.add_argument(

@@ -28,6 +28,7 @@ from bench.accounting import Meter, Usage, Written, name_of, parent_of, written 
 from bench.fleet import Behaviour, Fleet, Providers  # noqa: E402
 from bench.report import Report  # noqa: E402
 from bench.stage import Stores  # noqa: E402
+from bench.standin import StandIn  # noqa: E402
 from tools.supervisor import StackError, Supervisor  # noqa: E402
 
 POLL_S = 0.025
@@ -35,8 +36,8 @@ SLOWEST_PER_S = 300.0
 """A campaign that is slower than this has stopped, and so has the benchmark."""
 WARM_UP_RECIPIENTS = 8_000
 MESSAGE_TABLES = (
-    "messaging_message, messaging_messageevent, messaging_dispatchbatch, messaging_dispatch, campaigns_messagecampaign,"
-    " campaigns_campaignfailure, campaigns_historicalmessagecampaign"
+    "messaging_message, messaging_messageevent, messaging_inboxitem, messaging_dispatchbatch, messaging_dispatch,"
+    " campaigns_messagecampaign, campaigns_campaignfailure, campaigns_historicalmessagecampaign"
 )
 PLAIN = {"title": "The sale begins", "body": "Twenty per cent off everything until midnight.", "data": {"sale": "42"}}
 
@@ -160,13 +161,18 @@ class Bench:
         return self._applications[key]
 
     def fleet(
-        self, behaviour: Behaviour | None = None, *, workers: int | None = None, env: Mapping[str, str] | None = None
+        self,
+        behaviour: Behaviour | None = None,
+        *,
+        workers: int | None = None,
+        env: Mapping[str, str] | None = None,
+        providers: Providers | StandIn | None = None,
     ) -> Fleet:
+        """Workers, and push's providers unless others are given."""
         self.flush_redis()
         count = self.options.workers if workers is None else workers
-        return Fleet(
-            self.supervisor, self.providers, self.stores.redis_url, behaviour=behaviour, workers=count, env=env
-        )
+        providers = providers or self.providers
+        return Fleet(self.supervisor, providers, self.stores.redis_url, behaviour=behaviour, workers=count, env=env)
 
     def flush_redis(self) -> None:
         """Forget queues and workers of the case before; the mark that this Redis is ours stays."""
@@ -187,17 +193,28 @@ class Bench:
         self.send(fleet, [self.application(min(WARM_UP_RECIPIENTS, self.options.recipients), "warm-up")])
 
     def send(
-        self, fleet: Fleet, applications: Sequence[Application], *, personalised: bool = False, keep: bool = False
+        self,
+        fleet: Fleet,
+        applications: Sequence[Application],
+        *,
+        personalised: bool = False,
+        keep: bool = False,
+        channel: str = "push",
+        content: Mapping[str, Any] | None = None,
     ) -> Run:
         """A campaign to everybody of each application, launched one after the other at once; checked and measured.
 
-        `keep` leaves the messages that are there. Raises `StackError` when anything is missing at the end.
+        On a channel that is not push no provider is asked how many it has answered. `keep` leaves the messages that
+        are there. Raises `StackError` when anything is missing at the end.
         """
         if keep:
             self.restore_subscriptions()
         else:
             self.clear_messages()
-        campaigns = [make_campaign(application, personalised=personalised) for application in applications]
+        campaigns = [
+            make_campaign(application, personalised=personalised, channel=channel, content=content)
+            for application in applications
+        ]
         others = machine.wait_for_rest(self.options.wait)
         load, answered = machine.load(), fleet.providers.answered()
         before = written(self.stores.database_url)
@@ -213,7 +230,7 @@ class Bench:
             self._wait_until_committed(campaigns)
             seconds = time.monotonic() - began
         wrote = written(self.stores.database_url).since(before)
-        recipients = self._check(campaigns, fleet.providers.answered() - answered)
+        recipients = self._check(campaigns, fleet.providers.answered() - answered if channel == "push" else None)
         return Run(recipients, seconds, meter.usage, wrote, fleet.peak_rss_mb(), load, others)
 
     def _wait_until_committed(self, campaigns: Sequence[MessageCampaign]) -> None:
@@ -231,7 +248,7 @@ class Bench:
                     raise StackError(f"the campaign does not end (see {self.supervisor.logs})")
                 time.sleep(POLL_S)
 
-    def _check(self, campaigns: Sequence[MessageCampaign], answered: int) -> int:
+    def _check(self, campaigns: Sequence[MessageCampaign], answered: int | None) -> int:
         """How many messages have their result. Raises `StackError` unless rows, events and answers agree."""
         ids = [campaign.pk for campaign in campaigns]
         ((total, settled),) = self.sql(
@@ -240,7 +257,7 @@ class Bench:
             [ids],
         )
         ((messages, events),) = self.sql(_ROWS, [ids])
-        if not total == settled == messages <= min(events, answered):
+        if not total == settled == messages <= min(events, messages if answered is None else answered):
             raise StackError(
                 f"rows do not agree: {total} recipients, {settled} counted, {messages} final messages, {events} events,"
                 f" {answered} answers of the providers"
@@ -273,11 +290,19 @@ _ROWS = """
 
 
 def make_campaign(
-    application: Application, *, personalised: bool = False, criteria: dict[str, Any] | None = None
+    application: Application,
+    *,
+    personalised: bool = False,
+    criteria: dict[str, Any] | None = None,
+    channel: str = "push",
+    content: Mapping[str, Any] | None = None,
 ) -> MessageCampaign:
-    """A draft to `criteria`, everybody unless told: the same text for all, or the template `personal`."""
-    content: dict[str, Any] = dict(PLAIN)
+    """A draft to `criteria`, everybody unless told: the same text for all (`PLAIN` unless told), or the template
+    `personal`."""
+    fields: dict[str, Any] = dict(PLAIN if content is None else content)
     if personalised:
         template = MessageTemplate.objects.for_application(application).get(name="personal")
-        content = {"template_id": template.pk}
-    return campaign_create(application=application, name="bench", targeting_criteria=criteria or {}, **content)
+        fields = {"template_id": template.pk}
+    return campaign_create(
+        application=application, name="bench", targeting_criteria=criteria or {}, channel_type=channel, **fields
+    )
