@@ -14,11 +14,12 @@ ENV PATH=/venv/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     DJANGO_SETTINGS_MODULE=automata_signal.settings \
     AUTOMATA_ENV=production \
-    PRIVATE_FILES_DIR=/files
-# /sandbox is for the stand-in providers' certificates and keys, /files for uploads and exports: a volume mounted there
-# takes its owner over.
+    PRIVATE_FILES_DIR=/files \
+    MEDIA_FILES_DIR=/media
+# /sandbox is for the stand-in providers' certificates and keys, /files for uploads and exports, /media for what messages
+# show: a volume mounted there takes its owner over.
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin automata \
-    && install --directory --owner automata --mode 0700 /sandbox /files
+    && install --directory --owner automata --mode 0700 /sandbox /files /media
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY . .

@@ -180,7 +180,7 @@ _MEDIA = {"location": MEDIA_FILES_DIR, "file_permissions_mode": 0o600, "director
 
 
 def bucket_or_folder(bucket: dict[str, Any], folder: dict[str, Any]) -> dict[str, Any]:
-    """A bucket, by `automata_signal.buckets`, if it has a name; else a folder. Keys may come from the machine's role."""
+    """A bucket, by `automata_signal.buckets`, if it has a name; else a folder. The machine's role may have its key."""
     if not bucket["bucket_name"]:
         return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": folder}
     given = {name: value for name, value in bucket.items() if value}
@@ -351,6 +351,7 @@ CELERY_BEAT_SCHEDULE = {
     "follow up chains": {"task": "messaging.follow_up", "schedule": 2.0, "options": {"expires": 5}},
     "read opt-outs of gateways": {"task": "messaging.end_denied", "schedule": 600.0, "options": {"expires": 600}},
     "forget gateway requests": {"task": "messaging.forget_gateway_requests", "schedule": 3_600.0},
+    "read Kakao templates": {"task": "messaging.sync_kakao", "schedule": 600.0, "options": {"expires": 600}},
     "ask gateways": {"task": "messaging.ask_for_reports", "schedule": 15.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
@@ -362,6 +363,8 @@ CELERY_BEAT_SCHEDULE = {
     "continue imports": {"task": "subscriptions.continue_imports", "schedule": 30.0, "options": {"expires": 30}},
     "forget imports": {"task": "subscriptions.forget_imports", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "send consent notices": {"task": "subscriptions.send_notices", "schedule": 10.0, "options": {"expires": 10}},
+    "learn active hours": {"task": "messaging.learn_hours", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "forget send counts": {"task": "messaging.forget_send_counts", "schedule": 86_400.0},
     "find consents to confirm": {
         "task": "subscriptions.find_confirmations",
         "schedule": 900.0,
@@ -401,7 +404,7 @@ OPT_IN_EXPIRE_HOURS: int = env.int("OPT_IN_EXPIRE_HOURS", 72)
 
 MEDIA_IMAGE_MAX_BYTES: int = env.int("MEDIA_IMAGE_MAX_BYTES", 10 * 1024 * 1024)
 MEDIA_IMAGE_MAX_PIXELS: int = env.int("MEDIA_IMAGE_MAX_PIXELS", 25_000_000)
-"""Unpacked; an image takes four bytes of memory for each, several times over. A moving one may have four times as many."""
+"""Unpacked, of all frames of a moving one; each takes four bytes of memory, several times over."""
 MEDIA_ATTACHMENT_MAX_BYTES: int = env.int("MEDIA_ATTACHMENT_MAX_BYTES", 10 * 1024 * 1024)
 MEDIA_ATTACHMENTS_MAX: int = env.int("MEDIA_ATTACHMENTS_MAX", 10)
 """Of one e-mail."""

@@ -85,7 +85,7 @@ def image_clean(content: bytes, content_type: str, *, field: str = "file") -> En
     """The same image without anything but its pixels. Raises `ValidationFailed` for what is damaged, too large when it
     is unpacked, or something else than it says."""
     with _opened(content, content_type, field) as image:
-        if getattr(image, "is_animated", False):
+        if _is_moving(image, content_type):
             return _encode_moving(image, content_type, (image.width, image.height))
         whole = ImageOps.exif_transpose(image) or image
         return _encoded(whole, content_type, quality=_QUALITIES[0])
@@ -95,7 +95,7 @@ def image_for(content: bytes, content_type: str, channel: str) -> Encoded:
     """An image of ours as `channel` takes it. Raises `ValidationFailed` if it cannot be made so."""
     rule = CHANNEL_IMAGES[channel]
     with _opened(content, content_type, "channel") as image:
-        is_moving = bool(getattr(image, "is_animated", False))
+        is_moving = _is_moving(image, content_type)
         if is_moving and rule.may_move and content_type in rule.types:
             made = _moving_within(image, content, content_type, rule)
             if made is not None:
@@ -121,7 +121,8 @@ def _opened(content: bytes, content_type: str, field: str) -> Iterator[Image.Ima
                 _check_size(image, field)
                 image.verify()
             with Image.open(io.BytesIO(content), formats=[name]) as image:
-                _check_frames(image, field)
+                if _is_moving(image, content_type):
+                    _check_frames(image, field)
                 image.load()
                 yield image
         except Image.DecompressionBombError:
@@ -141,15 +142,20 @@ def _check_size(image: Image.Image, field: str) -> None:
 
 
 def _check_frames(image: Image.Image, field: str) -> None:
-    limit, frames = settings.MEDIA_IMAGE_MAX_PIXELS * 4, 1
+    limit, frames = settings.MEDIA_IMAGE_MAX_PIXELS, 1
     try:
         while True:
             image.seek(frames)
             frames += 1
             if frames > FRAMES_MAX or frames * image.width * image.height > limit:
-                raise ValidationFailed.of(field, f"has too many frames: at most {FRAMES_MAX}, and {limit:,} pixels")
+                raise ValidationFailed.of(field, f"has too many frames: at most {FRAMES_MAX}, {limit:,} pixels in all")
     except EOFError:
         image.seek(0)
+
+
+def _is_moving(image: Image.Image, content_type: str) -> bool:
+    """A phone's JPEG may hold several pictures as well (MPO): the first one is the photo."""
+    return content_type != "image/jpeg" and bool(getattr(image, "is_animated", False))
 
 
 def _has_alpha(image: Image.Image) -> bool:

@@ -33,6 +33,13 @@ def moving(width: int = 60, height: int = 40, frames: int = 3) -> bytes:
     return out.getvalue()
 
 
+def double() -> bytes:
+    """Two pictures in one JPEG, as phones with two cameras make them."""
+    out = io.BytesIO()
+    Image.new("RGB", (300, 200), "blue").save(out, "MPO", save_all=True, append_images=[Image.new("RGB", (90, 60))])
+    return out.getvalue()
+
+
 def with_secrets() -> bytes:
     """A photo lying on its side, with a place and a comment."""
     image = Image.new("RGB", (300, 200), "blue")

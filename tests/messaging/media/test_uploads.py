@@ -53,6 +53,11 @@ def test_nothing_but_the_pixels_of_a_photo_is_kept(server):
         assert not image.getexif()
 
 
+def test_of_a_phones_double_photo_the_first_is_kept(server):
+    media = upload(server, pictures.double()).json()["data"]
+    assert (media["content_type"], media["is_animated"], media["width"]) == ("image/jpeg", False, 300)
+
+
 def test_a_moving_image_still_moves(server):
     media = upload(server, pictures.moving(), "a.gif").json()["data"]
     assert (media["content_type"], media["is_animated"]) == ("image/gif", True)
