@@ -29,6 +29,8 @@ from apps.campaigns import moments, services
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign, Segment
 from apps.campaigns.selectors import audience_count
 from apps.campaigns.services.lifecycle import REQUEUED_IN
+from apps.campaigns.services.rows import EDITABLE
+from apps.campaigns.services.timing import timing_of
 from apps.messaging.requeue import ONLY_BY_NAME, FailedFilter, dead_letters
 from apps.messaging.sweeps import TIMED_OUT
 from apps.subscriptions.targeting import TargetingError, describe
@@ -56,6 +58,18 @@ STATUS_COLOURS = {
     CampaignStatus.CANCELED.value: "warning",
     CampaignStatus.FAILED.value: "danger",
 }
+
+
+class TimingForm(forms.Form):
+    local_time = forms.TimeField(
+        label=gettext_lazy("At this time of their clock"),
+        required=False,
+        widget=widgets.UnfoldAdminTextInputWidget({"placeholder": "10:00"}),
+        input_formats=["%H:%M"],
+    )
+    at_active_hours = forms.BooleanField(
+        label=gettext_lazy("When they are usually active"), required=False, widget=widgets.UnfoldBooleanWidget
+    )
 
 
 # --- Audiences in words --------------------------------------------------------------------------------------------
@@ -334,7 +348,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         ),
     )
     refusal_aliases = {"template_id": "template", "recipients": "external_ids"}
-    row_actions = ("launch", "schedule", "unschedule", "pause", "resume", "requeue_failed", "test", "cancel")
+    row_actions = ("launch", "schedule", "unschedule", "timing", "pause", "resume", "requeue_failed", "test", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application", "template")
@@ -436,6 +450,26 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     def unschedule(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
         services.campaign_unschedule(campaign=row, by=str(request.user))
         return _("The campaign is a draft again.")
+
+    @row_action(
+        gettext_lazy("Local time"),
+        scope=WRITE,
+        icon="schedule",
+        form=TimingForm,
+        explain=gettext_lazy("When after the launch each recipient gets it; with neither, at once."),
+        facts="timing_facts",
+        is_offered=lambda campaign: campaign.status in EDITABLE,
+    )
+    def timing(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
+        services.campaign_update(campaign=row, by=str(request.user), **cleaned)
+        return _("The time of each recipient is set.")
+
+    def timing_facts(self, request: HttpRequest, row: MessageCampaign) -> list[tuple[str, Any]]:
+        local_time, at_active_hours = timing_of(row)
+        return [
+            (_("At this time of their clock"), local_time.strftime("%H:%M") if local_time else "–"),
+            (_("When they are usually active"), _("yes") if at_active_hours else _("no")),
+        ]
 
     @row_action(gettext_lazy("Pause"), scope=LAUNCH, icon="pause", is_direct=True, is_offered=_may("pause"))
     def pause(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota, Segment
+from apps.campaigns.services.timing import timing_of, with_timing
 from apps.messaging.api.messages import ChainInput, RequeueOutput
 from apps.messaging.content import VARIABLES_MAX_BYTES
 from apps.messaging.models import Priority, Purpose
@@ -200,6 +201,8 @@ class CampaignOutput(serializers.Serializer[Any]):
     options = ObjectField()
     variables = ObjectField()
     targeting_criteria = ObjectField()
+    local_time = serializers.CharField(default=None, allow_null=True, help_text="HH:MM of each recipient's clock.")
+    at_active_hours = serializers.BooleanField(default=False)
     scheduled_at = serializers.DateTimeField(allow_null=True)
     scheduled_time_zone = serializers.CharField()
     failure_reason = serializers.CharField(help_text="Why a scheduled launch failed.")
@@ -249,6 +252,16 @@ class CampaignInput(StrictSerializer):
     )
     category = serializers.SlugField(
         max_length=50, allow_blank=True, required=False, help_text="What recipients may have opted out of."
+    )
+    local_time = serializers.TimeField(
+        required=False,
+        allow_null=True,
+        input_formats=["%H:%M"],
+        help_text="HH:MM: each recipient gets it when their own clock shows it, the first time after the launch.",
+    )
+    at_active_hours = serializers.BooleanField(
+        required=False,
+        help_text="At the hour at which a recipient usually opens messages; who is not known: at `local_time` or now.",
     )
     when_over_quota = serializers.ChoiceField(
         OverQuota.choices,
@@ -331,6 +344,9 @@ class StatsOutput(serializers.Serializer[Any]):
 
 def represent_campaign(campaign: MessageCampaign) -> dict[str, Any]:
     represented: dict[str, Any] = CampaignOutput().to_representation(campaign)
+    local_time, at_active_hours = timing_of(campaign)
+    represented["local_time"] = None if local_time is None else f"{local_time:%H:%M}"
+    represented["at_active_hours"] = at_active_hours
     return represented
 
 
@@ -349,7 +365,8 @@ class CampaignsView(SignalView):
     def get(self, request: Request) -> SignalResponse:
         """The application's campaigns, newest first."""
         given = self.query(CampaignQuery)
-        return self.page(MessageCampaign.objects.for_application(self.application).filter(**given), represent_campaign)
+        rows = with_timing(MessageCampaign.objects.for_application(self.application).filter(**given))
+        return self.page(rows, represent_campaign)
 
     @extend_schema(
         operation_id="campaigns_create", tags=["campaigns"], request=CampaignInput, responses={201: CampaignOutput}

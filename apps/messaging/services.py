@@ -75,8 +75,8 @@ def messages_send(
 
     Recipients who cannot be reached, or do not want such a message, are named in `skipped`. With a `chain`, users whom
     the channel does not reach begin with the first step that does. Raises `ValidationFailed` if nobody is left, if
-    `send_at` is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if they do
-    not fit the quota or the credit; then nothing is sent to anybody.
+    `send_at` is past, or if a recipient's rendered content would be refused by the provider, and as `quota_reserve` if
+    they do not fit the quota or the credit; then nothing is sent to anybody.
     """
     now = timezone.now()
     if send_at is not None and send_at <= now:

@@ -40,6 +40,7 @@ from apps.subscriptions.preferences.models import (
     MarketingConsent,
     OptIn,
     Preference,
+    SendTiming,
     Suppression,
     SuppressionEvent,
 )
@@ -258,6 +259,8 @@ def _add_choices(world: World, mark: str) -> None:
     world.add(OptIn.objects.create(application=application, subscription=waiting, token_digest=b"x", expires_at=now))
     hours = [0] * 23 + [5]
     world.add(ActiveHours.objects.create(application=application, subject_id=user.pk, hours=hours, best_hour=23))
+    campaign = world["campaigns.MessageCampaign"]
+    world.add(SendTiming.objects.create(campaign_id=campaign.pk, application=application, at_active_hours=True))
 
 
 def _add_billing(world: World, mark: str) -> None:

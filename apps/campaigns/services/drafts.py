@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from apps.campaigns.audience import compiled, normalise
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
+from apps.campaigns.services.timing import TIMING, timing_set
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.chains.steps import Chain, chain_of, check_chain
 from apps.messaging.content import ContentSource, content_source
@@ -41,6 +43,8 @@ class CampaignFields(TypedDict, total=False):
     category: str
     when_over_quota: str
     targeting_criteria: Criteria
+    local_time: time | None
+    at_active_hours: bool
 
 
 @transaction.atomic
@@ -52,9 +56,11 @@ def campaign_create(
     Raises `ValidationFailed` with the field.
     """
     campaign = MessageCampaign(application=application, created_by=created_by[:200])
+    timing = _timing(fields)
     _assign(campaign, fields)
     campaign._change_reason = by[:100] or None  # type: ignore[attr-defined]
     campaign.save()
+    timing_set(campaign, timing)
     return campaign
 
 
@@ -64,6 +70,7 @@ def campaign_update(*, campaign: MessageCampaign, by: str = "", **fields: Unpack
     row = locked(campaign)
     if row.status not in EDITABLE:
         refuse_state(row, "a change", list(EDITABLE))
+    timing_set(row, _timing(fields))
     _assign(row, fields)
     if row.status == CampaignStatus.SCHEDULED:
         campaign_content(row)
@@ -79,6 +86,7 @@ def campaign_delete(*, campaign: MessageCampaign, by: str = "") -> None:
     if row.status != CampaignStatus.DRAFT:
         refuse_state(row, "deleting", [CampaignStatus.DRAFT])
     row._change_reason = by[:100] or None  # type: ignore[attr-defined]
+    timing_set(row, {"local_time": None, "at_active_hours": False})
     row.delete()
 
 
@@ -97,6 +105,8 @@ def campaign_content(campaign: MessageCampaign) -> ContentSource:
         data=campaign.data,
         options=campaign.options,
         variables=campaign.variables,
+        purpose=campaign.purpose,
+        category=campaign.category,
     )
 
 
@@ -105,7 +115,12 @@ def campaign_chain(campaign: MessageCampaign) -> Chain | None:
     if not campaign.chain:
         return None
     chain = chain_of(
-        campaign.chain, application=campaign.application, template=campaign.template, variables=campaign.variables
+        campaign.chain,
+        application=campaign.application,
+        template=campaign.template,
+        variables=campaign.variables,
+        purpose=campaign.purpose,
+        category=campaign.category,
     )
     check_chain(campaign.channel_type, chain)
     return chain
@@ -148,6 +163,11 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
         campaign.targeting_criteria = normalise(fields["targeting_criteria"])
     if _has_content(campaign):
         campaign_content(campaign)
+
+
+def _timing(fields: CampaignFields) -> dict[str, Any]:
+    """What of `fields` is kept beside the campaign; taken out of them."""
+    return {name: fields.pop(name) for name in TIMING if name in fields}  # type: ignore[misc]
 
 
 def _template(application: Application, template_id: UUID | None) -> MessageTemplate | None:

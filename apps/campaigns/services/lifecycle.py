@@ -24,6 +24,7 @@ from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.chains.following import is_waiting
 from apps.messaging.chains.steps import chain_create
 from apps.messaging.content import ContentSource
+from apps.messaging.courtesy.wanted import wanted
 from apps.messaging.dispatches import (
     dispatch_cancel,
     dispatch_create,
@@ -282,7 +283,13 @@ def _check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:
     if not row.application.is_active:
         raise Conflict("The application is not active.", code="APPLICATION_INACTIVE")
     content = _active_content(row)
-    predicate = compiled(row.application, row.targeting_criteria, field="targeting_criteria")
+    predicate = wanted(
+        compiled(row.application, row.targeting_criteria, field="targeting_criteria"),
+        application_id=row.application_id,
+        channel=row.channel_type,
+        purpose=row.purpose,
+        category=row.category,
+    )
     campaign_chain(row)
     _refuse_missing_credentials(row, None)
     return content, predicate

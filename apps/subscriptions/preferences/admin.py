@@ -31,6 +31,7 @@ from apps.subscriptions.preferences.models import (
     NoticeState,
     OptIn,
     Preference,
+    SendTiming,
     Suppression,
     SuppressionEvent,
     SuppressionReason,
@@ -247,6 +248,15 @@ class ActiveHoursAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("by hour (UTC), from 0"))
     def hours_text(self, row: ActiveHours) -> str:
         return ", ".join(map(str, row.hours))
+
+
+@admin.register(SendTiming)
+class SendTimingAdmin(ReadOnlyAdmin):
+    read_scope = "campaigns:read"
+    list_display = ("campaign_id", "application", "local_time", "at_active_hours")
+    list_select_related = ("application",)
+    list_filter = (ApplicationFilter,)
+    fields = ("campaign_id", "application", "local_time", "at_active_hours")
 
 
 # --- Notices ---------------------------------------------------------------------------------------------------------
