@@ -18,6 +18,7 @@ class MessagingConfig(AppConfig):
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
         from apps.messaging.courtesy.advertising import complete_advertising
+        from apps.messaging.kakao.preparing import register_kakao
         from apps.messaging.media.contents import keep_media
         from apps.messaging.media.uses import register_media_user, used_by_templates
         from apps.messaging.notices import notice_send
@@ -37,11 +38,12 @@ class MessagingConfig(AppConfig):
         for channel_type in ChannelType.values:
             register_preparer(channel_type, keep_media)
         register_preparer(ChannelType.EMAIL, complete_email)
+        register_gateways()
+        register_kakao()
         for channel_type in ChannelType.values:
             register_preparer(channel_type, complete_advertising)  # the last: it sees the words that are sent
         register_webhook_figures()
         on_breaker_closed(wake)
-        register_gateways()
         register_inbox(inbox_deliver)
         register_eraser(erase_inbox)
         register_notifier(notice_send)

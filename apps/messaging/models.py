@@ -18,6 +18,8 @@ from simple_history.models import HistoricalRecords
 
 from apps.messaging.chains.models import FollowUp as FollowUp
 from apps.messaging.inbox.models import InboxItem as InboxItem
+from apps.messaging.kakao.models import KakaoChannel as KakaoChannel
+from apps.messaging.kakao.models import KakaoTemplate as KakaoTemplate
 from apps.messaging.media.models import MediaFile as MediaFile
 from apps.messaging.media.models import MediaVariant as MediaVariant
 from apps.messaging.webhooks.models import WebhookDelivery as WebhookDelivery

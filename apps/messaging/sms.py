@@ -11,16 +11,19 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from apps.messaging.adapters.base import Content
 from apps.messaging.adapters.phone import to_e164
 from apps.messaging.content import ContentSource, register_preparer
+from apps.messaging.previews import register_preview
 from apps.messaging.receipts import nhn, solapi, twilio
 from apps.messaging.receipts.providers import ASKERS, PARSERS, AskFailed, register_listener
-from apps.subscriptions.models import Subscription, SubscriptionStatus
+from apps.messaging.sms_lengths import shown_lengths
+from apps.subscriptions.models import Subscription
 from apps.subscriptions.preferences.models import ConsentSource
 from apps.subscriptions.preferences.suppressing import suppression_lift
 from apps.subscriptions.services import SubscriptionEnd, subscription_update, subscriptions_end
 from apps.subscriptions.services.subscriptions import token_digest
-from apps.subscriptions.status import Setter
+from apps.subscriptions.status import Setter, SubscriptionStatus
 from apps.subscriptions.validation import normal_token
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ChannelCredential
@@ -55,6 +58,7 @@ def register_gateways() -> None:
     )
     register_listener("twilio", opt_in)
     register_preparer(ChannelType.SMS, require_text)
+    register_preview(ChannelType.SMS, show_lengths)
 
 
 def require_text(application: Application, source: ContentSource) -> ContentSource:
@@ -62,6 +66,11 @@ def require_text(application: Application, source: ContentSource) -> ContentSour
     if not source.body.strip():
         raise ValidationFailed.of("body", "a text message needs a text")
     return source
+
+
+def show_lengths(application: Application, content: Content) -> Mapping[str, Any]:
+    """For previews: how long the text is at each gateway, and what it costs."""
+    return shown_lengths(application, text=content.body, title=content.title, options=content.options)
 
 
 def opt_in(application_id: UUID, provider: str, event: Mapping[str, Any]) -> None:

@@ -7,17 +7,24 @@ from uuid import UUID
 
 from celery import shared_task
 from celery.signals import worker_process_shutdown
+from django.utils import timezone
 
 from apps.messaging import dispatch, partitions, requeue, retention, sms, sweeps
 from apps.messaging.chains.following import follow_up_due
+from apps.messaging.courtesy.caps import counts_forget
+from apps.messaging.courtesy.hours import hours_learn
 from apps.messaging.gateway_requests import forget_requests
 from apps.messaging.inbox.services import inbox_forget_old
+from apps.messaging.kakao.services import sync_all
 from apps.messaging.media.services import media_forget_unused
 from apps.messaging.receipts.hooks import ask_for_reports
 from apps.messaging.senders import close_senders
 from apps.messaging.webhooks import tasks as webhook_tasks  # noqa: F401  (Celery looks for tasks here)
 from automata_signal.celery import begun
 from automata_signal.task_context import log_fields
+
+LEARN_STEPS = 50
+"""Of one task that learns active hours; the next one goes on."""
 
 
 @shared_task(name="messaging.send_batch")
@@ -100,6 +107,11 @@ def on_worker_process_shutdown(**_: Any) -> None:
     close_senders()
 
 
+@shared_task(name="messaging.sync_kakao")
+def sync_kakao() -> int:
+    return sync_all()
+
+
 @shared_task(name="messaging.end_denied")
 def end_denied() -> int:
     return sms.end_denied()
@@ -118,3 +130,16 @@ def forget_gateway_requests() -> None:
 @shared_task(name="messaging.follow_up")
 def follow_up_chains() -> None:
     follow_up_due()
+
+
+@shared_task(name="messaging.learn_hours")
+def learn_hours() -> None:
+    for _ in range(LEARN_STEPS):
+        if not hours_learn():
+            break
+
+
+@shared_task(name="messaging.forget_send_counts")
+def forget_send_counts() -> None:
+    while counts_forget(timezone.now().date()):
+        pass

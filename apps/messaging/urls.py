@@ -2,6 +2,7 @@ from django.urls import path
 
 from apps.messaging.api import chains, messages, receipts, sms, templates
 from apps.messaging.inbox import api as in_app
+from apps.messaging.kakao import api as kakao
 from apps.messaging.media import api as media
 from apps.messaging.webhooks import api as webhooks
 
@@ -21,6 +22,11 @@ urlpatterns = [
     path("messages/<uuid:message_id>/conversation", chains.ConversationView.as_view()),
     path("messages/<uuid:message_id>/cancel", messages.MessageCancelView.as_view()),
     path("messages/<uuid:message_id>/requeue", messages.MessageRequeueView.as_view()),
+    path("kakao/channels", kakao.KakaoChannelsView.as_view()),
+    path("kakao/sync", kakao.KakaoSyncView.as_view()),
+    path("kakao/templates", kakao.KakaoTemplatesView.as_view()),
+    path("kakao/templates/<uuid:template_id>", kakao.KakaoTemplateView.as_view()),
+    path("kakao/templates/<uuid:template_id>/inspection", kakao.KakaoInspectionView.as_view()),
     path("receipts", receipts.ReceiptsView.as_view()),
     path("media", media.MediaView.as_view()),
     path("media/<uuid:media_id>", media.MediaFileView.as_view()),

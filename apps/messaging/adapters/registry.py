@@ -9,14 +9,16 @@ from uuid import UUID
 
 from django.conf import settings
 
-from apps.messaging.adapters import email_content, in_app_content, push_content, sms_content
+from apps.messaging.adapters import email_content, in_app_content, kakao_content, push_content, sms_content
 from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
 from apps.messaging.adapters.fcm import FcmAdapter
 from apps.messaging.adapters.in_app import InAppAdapter
+from apps.messaging.adapters.nhn_kakao import NhnKakaoAdapter
 from apps.messaging.adapters.nhn_sms import NhnSmsAdapter
 from apps.messaging.adapters.smtp import SmtpAdapter
 from apps.messaging.adapters.solapi import SolapiAdapter
+from apps.messaging.adapters.solapi_kakao import SolapiKakaoAdapter
 from apps.messaging.adapters.twilio import TwilioAdapter
 
 __all__ = [
@@ -47,6 +49,7 @@ CHANNELS: dict[str, Reach] = {
     "Email": Reach("email", (SmtpAdapter(),)),
     "InAppMessage": Reach("in_app", (InAppAdapter(),)),
     "SMS": Reach("sms", (SolapiAdapter(), TwilioAdapter(), NhnSmsAdapter())),
+    "KakaoTalk": Reach("kakao_talk", (SolapiKakaoAdapter(), NhnKakaoAdapter())),
 }
 """Subscription type (specification 3.3) → channel and adapters."""
 
@@ -56,6 +59,7 @@ OPTION_CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "email": email_content.check_options,
     "in_app": in_app_content.check_options,
     "sms": sms_content.check_options,
+    "kakao_talk": kakao_content.check_options,
 }
 """Channel → the check of its content's options, which raises `ContentError`."""
 

@@ -102,7 +102,8 @@ class MessagesInput(ContentFields):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs = super().validate(attrs)
         has_content = any(attrs.get(name) for name in ("template_id", "title", "body", "data"))
-        if not has_content and not attrs.get("options", {}).get("silent"):
+        options = attrs.get("options", {})
+        if not has_content and not options.get("silent") and "template_code" not in options:
             raise serializers.ValidationError({"body": ["Give a template_id, or a title, body or data."]})
         return attrs
 
@@ -198,12 +199,19 @@ class MessagesView(SignalView):
         template = selectors.template_get(self.application, template_id) if template_id else None
         if "chain" in wanted:
             wanted["chain"] = chain_of(
-                wanted["chain"], application=self.application, template=template, variables=wanted.get("variables")
+                wanted["chain"],
+                application=self.application,
+                template=template,
+                variables=wanted.get("variables"),
+                purpose=wanted["purpose"],
+                category=wanted.get("category", ""),
             )
         content = content_source(
             application=self.application,
             channel_type=wanted["channel_type"],
             template=template,
+            purpose=wanted["purpose"],
+            category=wanted.get("category", ""),
             **{name: wanted.pop(name) for name in ("title", "body", "data", "options", "variables") if name in wanted},
         )
         recipients = Recipients(**wanted.pop("recipients"))

@@ -1,0 +1,200 @@
+"""The console's pages of Kakao channels and Alimtalk templates: in step with the provider, registering, inspection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold import widgets
+
+from apps.messaging.kakao import services
+from apps.messaging.kakao.models import ChannelState, KakaoChannel, KakaoTemplate, TemplateState
+from apps.messaging.kakao.preparing import names_of
+from apps.tenants.console.actions import row_action
+from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin, search_by_name
+from apps.tenants.console.forms import JSONObjectField
+from apps.tenants.console.lists import ApplicationFilter
+from apps.tenants.console.panels import badge
+
+READ, WRITE = "templates:read", "templates:write"
+_COLOURS = {
+    TemplateState.APPROVED: "success",
+    TemplateState.REJECTED: "danger",
+    TemplateState.GONE: "danger",
+    TemplateState.REVIEWING: "info",
+    TemplateState.REQUESTED: "info",
+}
+
+
+@admin.register(KakaoChannel)
+class KakaoChannelAdmin(ReadOnlyAdmin):
+    read_scope, write_scope = READ, WRITE
+    list_display = ("name", "application", "provider", "shown_state", "synced_at")
+    list_select_related = ("application",)
+    list_filter = (ApplicationFilter, "provider")
+    fields = ("application", "search_id", "sender_key", "provider", "credential", "shown_state", "synced_at", "id")
+    row_actions = ("sync",)
+
+    @admin.display(description=gettext_lazy("channel"))
+    def name(self, row: KakaoChannel) -> str:
+        return str(row)
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, row: KakaoChannel) -> SafeString:
+        colour = "success" if row.state == ChannelState.ACTIVE else "danger"
+        return badge(colour, row.get_state_display())
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return search_by_name(queryset, term, "search_id", "sender_key", "application__name")
+
+    @row_action(
+        gettext_lazy("Read from the provider"),
+        scope=WRITE,
+        icon="sync",
+        variant="primary",
+        explain=gettext_lazy("All channels and templates of the application are read."),
+    )
+    def sync(self, request: HttpRequest, row: KakaoChannel, cleaned: dict[str, Any]) -> str:
+        counts = services.kakao_sync(application=row.application)
+        return _("%(channels)d channels and %(templates)d templates are in step.") % counts._asdict()
+
+
+class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]
+    category = forms.CharField(
+        label=gettext_lazy("Category code"),
+        required=False,
+        max_length=20,
+        widget=widgets.UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("Of Kakao's list of categories."),
+    )
+    button_list = JSONObjectField(
+        label=gettext_lazy("Buttons (JSON)"),
+        required=False,
+        widget=widgets.UnfoldAdminTextareaWidget({"rows": 6}),
+        help_text=gettext_lazy(
+            '{"buttons": [{"type": "WL", "name": "Open", "link_mobile": "https://shop.example/#{id}"}]}'
+        ),
+    )
+
+    class Meta:
+        model = KakaoTemplate
+        fields = ("application", "channel", "code", "name", "content", "title", "subtitle", "extra")
+        help_texts = {
+            "code": gettext_lazy("Of NHN Cloud's templates; Solapi gives its own."),
+            "content": gettext_lazy("#{name} stands for a variable."),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "code" in self.fields:
+            self.fields["code"].required = False
+
+    def _get_validation_exclusions(self) -> set[str]:
+        """The model's columns are the service's matter."""
+        return {field.name for field in KakaoTemplate._meta.fields} - {"application", "channel"}
+
+
+class CommentForm(forms.Form):
+    comment = forms.CharField(
+        label=gettext_lazy("Comment for the inspector"),
+        required=False,
+        max_length=500,
+        widget=widgets.UnfoldAdminTextareaWidget({"rows": 3}),
+    )
+
+
+@admin.register(KakaoTemplate)
+class KakaoTemplateAdmin(ScopedAdmin):
+    read_scope, write_scope = READ, WRITE
+    may_change = False
+    form = TemplateForm
+    list_display = ("name", "code", "application", "channel", "shown_state", "synced_at")
+    list_select_related = ("application", "channel")
+    list_filter = (ApplicationFilter, "state")
+    row_actions = ("inspect", "cancel_inspection", "sync")
+    refusal_aliases = {"channel_id": "channel", "buttons": "button_list"}
+    raw_id_fields = ("channel",)
+    _facts = (
+        *("application", "channel", "code", "name", "shown_state", "content", "variables", "title", "subtitle"),
+        *("header", "extra", "shown_buttons", "shown_comments", "is_dormant", "provider_state", "synced_at", "id"),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = self._facts if obj else (*TemplateForm.Meta.fields, "category", "button_list")
+        return ((None, {"fields": fields}),)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self._facts if obj else ()
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, row: KakaoTemplate) -> SafeString:
+        if row.is_dormant:
+            return badge("warning", _("dormant"))
+        return badge(_COLOURS.get(TemplateState(row.state), "default"), row.get_state_display())
+
+    @admin.display(description=gettext_lazy("variables"))
+    def variables(self, row: KakaoTemplate) -> str:
+        return ", ".join(names_of(row)) or "–"
+
+    @admin.display(description=gettext_lazy("buttons"))
+    def shown_buttons(self, row: KakaoTemplate) -> str:
+        return "\n".join(" · ".join(map(str, button.values())) for button in row.buttons) or "–"
+
+    @admin.display(description=gettext_lazy("comments"))
+    def shown_comments(self, row: KakaoTemplate) -> str:
+        return "\n".join(f"{c.get('at', '')} {c.get('by', '')}: {c.get('text', '')}" for c in row.comments) or "–"
+
+    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return search_by_name(queryset, term, "name", "code", "application__name")
+
+    def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> KakaoTemplate:
+        names = ("code", "name", "content", "title", "subtitle", "extra", "category")
+        buttons = (cleaned.get("button_list") or {}).get("buttons", [])
+        return services.template_register(
+            application=cleaned["application"],
+            channel_id=cleaned["channel"].pk,
+            buttons=buttons if isinstance(buttons, list) else [],
+            **{name: cleaned.get(name) or "" for name in names},
+        )
+
+    def remove(self, request: HttpRequest, row: KakaoTemplate) -> None:
+        services.template_delete(template=row)
+
+    @row_action(
+        gettext_lazy("Request inspection"),
+        scope=WRITE,
+        icon="fact_check",
+        variant="primary",
+        form=CommentForm,
+        is_offered=lambda row: row.state in (TemplateState.DRAFT, TemplateState.REJECTED),
+    )
+    def inspect(self, request: HttpRequest, row: KakaoTemplate, cleaned: dict[str, Any]) -> str:
+        services.template_request_inspection(template=row, comment=cleaned.get("comment", ""))
+        return _("Kakao inspects it within two working days.")
+
+    @row_action(
+        gettext_lazy("Take back from inspection"),
+        scope=WRITE,
+        icon="undo",
+        explain=gettext_lazy("It is a draft again."),
+        is_offered=lambda row: row.state in (TemplateState.REQUESTED, TemplateState.REVIEWING),
+    )
+    def cancel_inspection(self, request: HttpRequest, row: KakaoTemplate, cleaned: dict[str, Any]) -> str:
+        services.template_cancel_inspection(template=row)
+        return _("The inspection is taken back.")
+
+    @row_action(
+        gettext_lazy("Read from the provider"),
+        scope=WRITE,
+        icon="sync",
+        explain=gettext_lazy("All channels and templates of the application are read."),
+    )
+    def sync(self, request: HttpRequest, row: KakaoTemplate, cleaned: dict[str, Any]) -> str:
+        counts = services.kakao_sync(application=row.application)
+        return _("%(channels)d channels and %(templates)d templates are in step.") % counts._asdict()
