@@ -6,6 +6,8 @@ Source: specification 001, "템플릿 엔진 구현". What a template author may
 - `segments`: plain placeholders, the fast path of most messages
 - `logic`: `{% if %}`, `{% for %}`, filters, tests and comments, by minijinja
 - `guard`: what a source with logic may not hold
+- `html_context`: where in HTML a value stands, and what is made of it there
+- `html_templates`: that, for the values of a template
 - `filters`: every filter and test there is
 - `values`: what variables may hold and how they are printed
 - `budget`: how much one render may do

@@ -6,6 +6,7 @@ Whether the source is well-formed otherwise is minijinja's to say.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
@@ -34,6 +35,11 @@ _REFUSED = {
     "}": "object literals are not available",
     "recursive": "recursive loops are not available",  # A template that calls itself.
 }
+_ONE_VALUE = {
+    "variable", "attribute", "string", "number", "filter", "true", "false", "none", "range", "True", "False", "None",
+    ".", "|", "(", ")", "[", "]",
+}  # fmt: skip
+"""What an expression consists of, outside of brackets, whose last filter is about all of it."""
 _NOT_CALLABLE = {"variable", "attribute", "string", "number", ")", "]"}
 
 
@@ -54,15 +60,56 @@ class _Block:
     chars: int = 0
 
 
-def guarded(source: str, field: str) -> str:
-    """`source` with the filter `_loop` and the length of the loop's own text around what each loop runs over.
+class Tag(NamedTuple):
+    """A tag of a source that may be compiled."""
+
+    opening: str
+    """`{{`, `{%` or `{#`."""
+    start: int
+    end: int
+    tokens: Sequence[_Token]
+    """Of what stands in it, the closing one last; none of a comment."""
+
+    @property
+    def expression(self) -> tuple[int, int]:
+        """Of `{{ … }}`: where it starts and ends."""
+        return self.tokens[0].start, self.tokens[-2].end if len(self.tokens) > 1 else self.tokens[0].start
+
+    @property
+    def is_escaped(self) -> bool:
+        """Whether the whole expression goes through `escape` last."""
+        inner, depth = [], 0
+        for token in self.tokens[:-1]:
+            depth -= token.role in (")", "]")
+            if not depth:
+                inner.append(token)
+            depth += token.role in ("(", "[")
+        if not {token.role for token in inner} <= _ONE_VALUE:
+            return False
+        last = [token for token in inner if token.role not in ("(", ")", "[", "]")][-1:]
+        return bool(last) and last[0].role == "filter" and last[0].text in ("e", "escape")
+
+
+def guarded(
+    source: str, field: str, filters: Callable[[str, str, Sequence[Tag]], Mapping[int, str]] | None = None
+) -> str:
+    """`source` with the filter `_loop` and the length of the loop's own text around what each loop runs over, and
+    around each value the filter that `filters` names for it, by where its tag starts.
 
     Raises TemplateSyntaxError.
     """
+    guard = _Guard(source, field)
+    edits = [(loop.start, loop.end, f"({source[loop.start : loop.end]})|_loop({loop.chars})") for loop in guard.loops]
+    if filters is not None:
+        names = filters(source, field, guard.tags)
+        for tag in guard.tags:
+            if tag.start in names:
+                start, end = tag.expression
+                edits.append((start, end, f"({source[start:end]})|{names[tag.start]}"))
     position, pieces = 0, []
-    for loop in _Guard(source, field).loops:
-        pieces += [source[position : loop.start], f"({source[loop.start : loop.end]})|_loop({loop.chars})"]
-        position = loop.end
+    for start, end, text in sorted(edits):
+        pieces += [source[position:start], text]
+        position = end
     return "".join(pieces) + source[position:]
 
 
@@ -72,6 +119,7 @@ class _Guard:
         self._field = field
         self._open: list[_Block] = []
         self.loops: list[_Block] = []
+        self.tags: list[Tag] = []
         position = 0
         while tag := _TAG.search(source, position):
             for block in self._open:
@@ -80,9 +128,11 @@ class _Guard:
                 position = source.find("#}", tag.end()) + 2
                 if position == 1:
                     self._refuse(tag.start(), "the comment does not end")
+                self.tags.append(Tag("{#", tag.start(), position, ()))
                 continue
             tokens = self._tokens(tag.end(), tag.group())
             position = tokens[-1].end
+            self.tags.append(Tag(tag.group(), tag.start(), position, tokens))
             if tag.group() == "{%":
                 self._statement(tokens)
 

@@ -15,6 +15,8 @@ import minijinja
 from apps.messaging.rendering.errors import Refused, RenderError, TemplateSyntaxError
 from apps.messaging.rendering.filters import ENGINE_FILTERS
 from apps.messaging.rendering.guard import guarded
+from apps.messaging.rendering.html_context import HTML_FILTERS
+from apps.messaging.rendering.html_templates import html_filters
 from apps.messaging.rendering.values import BlindArray, checked_output, plain, printed, spend
 
 FUEL: Final = 30_000
@@ -30,9 +32,9 @@ class Logic:
 
     names: frozenset[str]
 
-    def __init__(self, source: str, field: str, fuel: int = FUEL) -> None:
-        """Raises TemplateSyntaxError."""
-        metered = guarded(source, field)
+    def __init__(self, source: str, field: str, fuel: int = FUEL, *, is_html: bool = False) -> None:
+        """With `is_html`, values are escaped for where they stand. Raises TemplateSyntaxError."""
+        metered = guarded(source, field, html_filters if is_html else None)
         environment = new_environment(fuel)
         try:
             environment.add_template("t", source)  # As written, for the places of errors.
@@ -70,7 +72,7 @@ class Logic:
 def new_environment(fuel: int) -> minijinja.Environment:
     environment = minijinja.Environment(
         fuel=fuel,
-        filters=ENGINE_FILTERS | {"_loop": _loop},
+        filters=ENGINE_FILTERS | HTML_FILTERS | {"_loop": _loop},
         globals={"range": _range},
         finalizer=_output,
         undefined_behavior="chainable",

@@ -6,10 +6,11 @@ It gives what `logic` would give for the same text; a property-based test holds 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apps.messaging.rendering.errors import Refused, RenderError
+from apps.messaging.rendering.html_templates import html_escapers
 from apps.messaging.rendering.values import MAX_OUTPUT_CHARS, checked_output, printed
 
 _NAME = r"[^\W\d]\w*"
@@ -55,8 +56,35 @@ class Segments:
             raise RenderError(self._field, str(error)) from None
 
 
-def split(source: str, field: str) -> Segments | None:
-    """`source` for the fast path, or None if it holds anything but plain placeholders."""
+class HtmlSegments(Segments):
+    """The same, each value escaped for where it stands."""
+
+    __slots__ = ("_escapers",)
+
+    def __init__(self, pieces: list[str], field: str, escapers: Sequence[Callable[[Any], str]]) -> None:
+        """`escapers` has a function for each placeholder."""
+        super().__init__(pieces, field)
+        self._escapers = tuple(escapers)
+
+    def render(self, variables: Mapping[str, Any]) -> str:
+        """Raises RenderError."""
+        parts = self._parts.copy()
+        try:
+            for (index, path, root, steps), escape in zip(self._slots, self._escapers, strict=True):
+                value = variables.get(root)
+                for step in steps:
+                    value = value.get(step) if isinstance(value, dict) else None
+                parts[index] = escape(value if type(value) is str else printed(value, path))
+            if len(parts) > 32 and sum(map(len, parts)) > MAX_OUTPUT_CHARS:
+                raise Refused(f"output over {MAX_OUTPUT_CHARS} characters")
+            return checked_output("".join(parts))
+        except Refused as error:
+            raise RenderError(self._field, str(error)) from None
+
+
+def split(source: str, field: str, *, is_html: bool = False) -> Segments | None:
+    """`source` for the fast path, or None if it holds anything but plain placeholders. Of HTML, raises
+    TemplateSyntaxError for one in a place where no value may stand."""
     pieces = _PLACEHOLDER.split(source)
     texts, paths = pieces[::2], [path.split(".") for path in pieces[1::2]]
     if any("{{" in text or "{%" in text or "{#" in text for text in texts):
@@ -65,4 +93,7 @@ def split(source: str, field: str) -> Segments | None:
         return None
     if any(path[0] in _LOGIC_NAMES or not all(map(str.isidentifier, path)) for path in paths):
         return None
+    if is_html:
+        starts = [found.start() for found in _PLACEHOLDER.finditer(source)]
+        return HtmlSegments(pieces, field, html_escapers(source, field, texts, starts))
     return Segments(pieces, field)

@@ -124,17 +124,17 @@ def compile_template(
 def _compile(title: str, body: str, data: str, html: bool) -> CompiledTemplate:
     return CompiledTemplate(
         _compile_text(title, "title_template", FUEL),
-        _compile_text(body, "body_template", FUEL),
+        _compile_text(body, "body_template", FUEL, is_html=html),
         _compile_node(json.loads(data), "data_template"),
     )
 
 
-def _compile_text(source: str, field: str, fuel: int) -> str | _Dynamic:
+def _compile_text(source: str, field: str, fuel: int, *, is_html: bool = False) -> str | _Dynamic:
     if (position := bad_character(source)) is not None:
         raise TemplateSyntaxError(field, BAD_TEXT, source=source, position=position)
     if "{{" not in source and "{%" not in source and "{#" not in source:
         return source
-    return split(source, field) or Logic(source, field, fuel)
+    return split(source, field, is_html=is_html) or Logic(source, field, fuel, is_html=is_html)
 
 
 def _compile_node(value: Any, field: str) -> Any:

@@ -2,7 +2,7 @@
 
 Variables are JSON: text, numbers of at most 64 bits, booleans, null, objects and lists. A missing or null value prints
 as empty text; text prints as it is; everything else as JSON (`1`, also for 1.0; `1.5`; `true`; `{"a":1}`). Nothing is
-escaped for HTML, for push text is not HTML: e-mail templates say `{{ name|escape }}`.
+escaped for HTML, for push text is not HTML; the body of an e-mail is, and `html_context` escapes there.
 """
 
 from __future__ import annotations

@@ -79,7 +79,6 @@ def test_a_message_whose_fate_is_unknown_is_not_sent_again(application, mail):
     ]
 
 
-@pytest.mark.xfail(reason="the body's placeholders are not escaped yet", strict=True)
 def test_each_recipient_gets_words_and_links_of_their_own(application, mail):
     for name in ("민수", "<b>Eve</b>"):
         user = make_user(application, f"u-{len(name)}", name=name)
