@@ -17,8 +17,8 @@ from uuid import UUID
 import orjson
 import psycopg
 
-from apps.messaging.receipts.sdk import RECEIPTS_MAX
 from apps.messaging.named import RECIPIENTS_MAX
+from apps.messaging.receipts.sdk import RECEIPTS_MAX
 from apps.subscriptions.handles import handle_for
 from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import RATE_PER_MINUTE_MAX, key_create

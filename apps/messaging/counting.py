@@ -18,7 +18,7 @@ _OWN_REASONS = frozenset(
     {
         *(retry.CANCELED, retry.EXPIRED, retry.UNKNOWN_OUTCOME),
         *("no_credential", "receipt_timeout", "token_unreadable", "render_error", "logged_out", "unsubscribed"),
-        *("overtaken", "already_reached"),
+        *("overtaken", "already_reached", "attachment_missing"),
         *("quota_exceeded", "operation_timedout", "couldnt_connect", "couldnt_resolve_host"),
     }
 )

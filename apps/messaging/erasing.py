@@ -24,7 +24,7 @@ def erase_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
     messages = messages_of_user(user)
     alone = _dispatches_to_nobody_else(messages)
     messages.update(user=None, title=None, body=None, data=None)
-    Dispatch.objects.filter(pk__in=alone).update(title="", body="", data={}, variables={})
+    Dispatch.objects.filter(pk__in=alone).update(title="", body="", data={}, variables={}, languages={}, options={})
 
 
 def _dispatches_to_nobody_else(messages: QuerySet[Message]) -> list[UUID]:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.messaging.adapters.base import Result
 from apps.messaging.models import GatewayRequest
 from apps.tenants.models import ChannelCredential
+from automata_signal.ids import first_id_at
 
 
 def keep_requests(credential: ChannelCredential, results: Sequence[Result], now: datetime) -> None:
@@ -53,6 +54,18 @@ def messages_of(credential: ChannelCredential, references: Iterable[tuple[str, s
             if (row.request_id, reference) in wanted:
                 found[row.request_id, reference] = str(message_id)
     return found
+
+
+KEEP_DAYS = 40
+"""The longest that a gateway reports late: LMS 80 hours, and questions up to a month (providers.md 4.3)."""
+
+
+def forget_requests(limit: int = 10_000) -> int:
+    """Delete the oldest requests about which nothing is asked any more. By the primary key, which begins with time."""
+    before = first_id_at(int((timezone.now() - timedelta(days=KEEP_DAYS)).timestamp() * 1_000))
+    old = GatewayRequest.objects.filter(pk__lt=before, ask_at=None).order_by("pk").values("pk")[:limit]
+    deleted, _ = GatewayRequest.objects.filter(pk__in=old).delete()
+    return deleted
 
 
 # --- Asking for reports that have not come -----------------------------------------------------------------------

@@ -22,7 +22,15 @@ from django.utils import timezone
 
 from apps.billing.entitlements import plan_of
 from apps.messaging import charges, partitions
-from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, MessageRequeue
+from apps.messaging.models import (
+    BatchState,
+    Dispatch,
+    DispatchBatch,
+    DispatchState,
+    FollowUp,
+    GatewayRequest,
+    MessageRequeue,
+)
 from apps.messaging.stopping import is_stopping
 from apps.subscriptions.services import subscription_events_forget
 from apps.tenants.models import Application
@@ -189,6 +197,9 @@ def delete_slice(application: Application, since: datetime) -> Deleted:
     DispatchBatch.objects.for_application(application).filter(pk__in=[batch.pk for batch in batches]).delete()
     deleted.dispatches = _delete_dispatches(application, {batch.dispatch_id for batch in batches})
     MessageRequeue.objects.for_application(application).filter(pk__lt=before, finished_at__isnull=False).delete()
+    for model in (FollowUp, GatewayRequest):  # by their index on application and id
+        old = model.objects.for_application(application).filter(pk__lt=before).order_by("pk").values("pk")
+        model.objects.for_application(application).filter(pk__in=old[:SLICE_MESSAGES]).delete()
     deleted.subscription_events = subscription_events_forget(
         application_id=application.pk, before_id=before, limit=SLICE_MESSAGES
     )
@@ -224,6 +235,7 @@ def _delete_range(application_id: UUID, ids: IdRange, sent: Counter[str]) -> int
         cursor.execute(
             "DELETE FROM messaging_messageevent WHERE id BETWEEN %s AND %s AND application_id = %s", parameters
         )
+        cursor.execute("DELETE FROM messaging_inboxitem WHERE id BETWEEN %s AND %s AND application_id = %s", parameters)
         cursor.execute(
             "WITH deleted AS (DELETE FROM messaging_message WHERE id BETWEEN %s AND %s AND application_id = %s"
             " RETURNING channel_type, sent_at)"
@@ -237,6 +249,9 @@ def _delete_range(application_id: UUID, ids: IdRange, sent: Counter[str]) -> int
 
 def _delete_dispatches(application: Application, dispatch_ids: set[UUID]) -> int:
     """Those that have no batch left. A paused one stays: its campaign may have more to cut."""
-    rows = Dispatch.objects.for_application(application).filter(pk__in=dispatch_ids, batches=None)
+    of_application = Dispatch.objects.for_application(application)
+    chains = set(of_application.filter(pk__in=dispatch_ids, chain_step=0).values_list("chain_id", flat=True)) - {None}
+    ids = {*dispatch_ids, *of_application.filter(chain_id__in=chains).values_list("pk", flat=True)}
+    rows = of_application.filter(pk__in=ids, batches=None)
     _, by_model = rows.exclude(state=DispatchState.PAUSED).delete()
     return by_model.get(Dispatch._meta.label, 0)

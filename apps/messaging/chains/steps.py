@@ -9,7 +9,7 @@ from uuid import UUID
 
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.dispatches import dispatch_create
-from apps.messaging.models import Dispatch, FollowOn, MessageStatus, MessageTemplate
+from apps.messaging.models import Dispatch, FollowOn, MessageStatus, MessageTemplate, Purpose
 from apps.tenants.models import Application
 from automata_signal.errors import ValidationFailed
 
@@ -48,6 +48,8 @@ def chain_of(
     application: Application,
     template: MessageTemplate | None = None,
     variables: Mapping[str, Any] | None = None,
+    purpose: str = Purpose.TRANSACTIONAL,
+    category: str = "",
 ) -> Chain:
     """The chain as a caller writes it: `wait_s`, `on`, `until` and `steps`, each with `channel_type`, `wait_s` and its
     own title, body and data, unless the template has the words of every channel. Raises `ValidationFailed` with
@@ -66,6 +68,8 @@ def chain_of(
                 template=template,
                 options=step.get("options"),
                 variables=variables if template is not None else None,
+                purpose=purpose,
+                category=category,
                 **words,
             )
         except ValidationFailed as error:
