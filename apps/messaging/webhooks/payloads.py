@@ -7,15 +7,16 @@ are written once: the same event is the same JSON each time, but for what erasur
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+from django.db import connection
 
 from apps.messaging.adapters.registry import CHANNELS
-from apps.messaging.models import Message, MessageEvent, MessageStatus
+from apps.messaging.models import MessageStatus
 from apps.messaging.webhooks.models import EventSource, WebhookDelivery
 from apps.subscriptions.models import AppUser, SubscriptionEvent, SubscriptionEventType
 from automata_signal.masking import masked
@@ -43,7 +44,7 @@ def body_of(delivery: WebhookDelivery) -> tuple[bytes, int]:
     return orjson.dumps(events, option=orjson.OPT_UTC_Z), len(events)
 
 
-def _event(delivery: WebhookDelivery, key: UUID, kind: str, at: datetime, data: dict[str, Any]) -> dict[str, Any]:
+def _event(delivery: WebhookDelivery, key: UUID | str, kind: str, at: datetime, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": str(key),
         "type": kind,
@@ -55,53 +56,83 @@ def _event(delivery: WebhookDelivery, key: UUID, kind: str, at: datetime, data: 
 
 # --- Messages ------------------------------------------------------------------------------------------------------
 
+# By the keys of both tables, whose bounds stand beside them for the planner (`lifecycle._Form`). Ids come as text: to
+# make UUIDs of them, only to write them down again, would take most of the time.
+_MESSAGES = """
+    SELECT e.id::text, e.event_type, e.occurred_at, e.metadata, m.id::text, u.external_id, m.subscription_id::text,
+           m.campaign_id::text, m.requeued_from::text, m.channel_type, m.created_at, m.error_reason,
+           m.error_details->>'class'
+    FROM messaging_messageevent e
+    JOIN messaging_message m ON m.id = e.message_id AND m.application_id = e.application_id
+         AND m.id BETWEEN %(first_message)s AND %(last)s AND m.id = ANY(%(messages)s::uuid[])
+    LEFT JOIN subscriptions_appuser u ON u.id = m.user_id
+    WHERE e.application_id = %(application_id)s
+      AND e.id BETWEEN %(first)s AND %(last)s AND e.id = ANY(%(events)s::uuid[])
+"""
+
+
+class _Row(NamedTuple):
+    """An event with its message; ids are text."""
+
+    id: str
+    event_type: str
+    occurred_at: datetime
+    metadata: str | None
+    message_id: str
+    external_id: str | None
+    subscription_id: str
+    campaign_id: str | None
+    requeued_from: str | None
+    channel: str
+    accepted_at: datetime
+    error_reason: str | None
+    error_class: str | None
+
 
 def _messages(delivery: WebhookDelivery) -> Iterator[dict[str, Any]]:
-    """The bounds stand beside the keys for the planner (`lifecycle._Form`)."""
-    ids = delivery.event_ids
-    bounds = (min(ids), max(ids))
-    found = MessageEvent.objects.filter(application_id=delivery.application_id, id__range=bounds, id__in=ids)
-    events = {row[0]: row for row in found.values_list("id", "message_id", "event_type", "occurred_at", "metadata")}
-    facts = _facts_of_messages(delivery.application_id, {message_id for _, message_id, *_ in events.values()})
+    ids = [str(key) for key in delivery.event_ids]
+    messages = [f"{key[:-2]}00" for key in ids]  # an event's id is its message's but for the last byte
+    parameters = {
+        "application_id": delivery.application_id,
+        "events": _array(ids),
+        "messages": _array(dict.fromkeys(messages)),
+        "first": min(ids),
+        "first_message": min(messages),
+        "last": max(ids),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_MESSAGES, parameters)
+        rows = {row[0]: _Row(*row) for row in cursor.fetchall()}
     for key in ids:
-        if key in events and events[key][1] in facts:
-            _, message_id, event_type, at, metadata = events[key]
-            kind = f"{EventSource.MESSAGES}.{event_type}"
-            yield _event(delivery, key, kind, at, _message_data(facts[message_id], event_type, metadata))
+        if row := rows.get(key):
+            kind = f"{EventSource.MESSAGES.value}.{row.event_type}"
+            yield _event(delivery, key, kind, row.occurred_at, _message_data(row))
 
 
-_FACTS = (
-    *("id", "user__external_id", "subscription_id", "campaign_id", "channel_type", "created_at", "error_reason"),
-    *("error_details", "requeued_from"),
-)
+def _array(ids: Iterable[str]) -> str:
+    """PostgreSQL's text of an array."""
+    return f"{{{','.join(ids)}}}"
 
 
-def _facts_of_messages(application_id: UUID, ids: set[UUID]) -> dict[UUID, dict[str, Any]]:
-    if not ids:
-        return {}
-    rows = Message.objects.filter(application_id=application_id, id__range=(min(ids), max(ids)), id__in=ids)
-    return {row["id"]: row for row in rows.values(*_FACTS)}
-
-
-def _message_data(facts: dict[str, Any], event_type: str, metadata: Any) -> dict[str, Any]:
+def _message_data(row: _Row) -> dict[str, Any]:
+    metadata = orjson.loads(row.metadata) if row.metadata else {}
     details = metadata if isinstance(metadata, dict) else {}
     reason, error_class = None, None
-    if event_type in _WITH_REASON:
-        known = facts["error_details"] if isinstance(facts["error_details"], dict) else {}
-        is_last = event_type == MessageStatus.FAILED
-        reason = (facts["error_reason"] if is_last else None) or details.get("reason") or facts["error_reason"]
-        error_class = details.get("class") or known.get("class")
+    if row.event_type in _WITH_REASON:
+        is_last = row.event_type == MessageStatus.FAILED
+        reason = (row.error_reason if is_last else None) or details.get("reason") or row.error_reason
+        error_class = details.get("class") or row.error_class
     return {
-        "message_id": str(facts["id"]),
-        "external_id": facts["user__external_id"],
-        "subscription_id": str(facts["subscription_id"]),
-        "campaign_id": str(facts["campaign_id"]) if facts["campaign_id"] else None,
-        "requeued_from": str(facts["requeued_from"]) if facts["requeued_from"] else None,
-        "channel": facts["channel_type"],
-        "status": event_type,
+        "message_id": row.message_id,
+        "external_id": row.external_id,
+        "subscription_id": row.subscription_id,
+        "campaign_id": row.campaign_id,
+        "requeued_from": row.requeued_from,
+        "channel": row.channel,
+        "status": row.event_type,
         "reason": without_people(reason),
         "error_class": error_class,
-        "accepted_at": facts["created_at"],
+        "accepted_at": row.accepted_at,
         "metadata": without_people(details),
     }
 

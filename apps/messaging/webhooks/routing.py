@@ -160,9 +160,10 @@ class _Endpoints(NamedTuple):
 
 # --- The statements ------------------------------------------------------------------------------------------------
 
-# `found` reads the window by the BRIN index of positions, `early` looks up the events of its messages, which are a
-# range of their own primary key (`automata_signal.ids`). `place` is an event's place in its lane, whose bytes of the id
-# are random, or count up within a batch. An id has the time and the sequence in it, so that a delivery sorts by both.
+# `found` reads the window by the BRIN index of positions. `early` looks up the events of each of its messages, which
+# are a range of their own primary key (`automata_signal.ids`): OFFSET 0 and `+ 0` keep the planner from joining all that
+# lies beyond the window instead. `place` is an event's place in its lane, whose bytes of the id are random, or count up
+# within a batch. An id has the time and the sequence in it, so that a delivery sorts by both.
 _STATEMENT = """
 WITH found AS MATERIALIZED (
     SELECT e.id, e.{key} AS key, e.application_id, e.position, '{source}.' || e.event_type AS type, {rank} AS rank,
@@ -171,11 +172,14 @@ WITH found AS MATERIALIZED (
     WHERE e.position >= %(low)s AND e.position < %(high)s
       AND e.application_id = ANY(ARRAY(SELECT application_id FROM messaging_webhookendpoint))
 ), early AS (
-    SELECT e.id, e.{key} AS key, e.application_id, e.position, '{source}.' || e.event_type AS type, {rank} AS rank,
-           f.channel
+    SELECT e.id, f.key, f.application_id, e.position, e.type, e.rank, f.channel
     FROM (SELECT key, application_id, max(rank) AS rank, min(channel) AS channel FROM found GROUP BY 1, 2) f
-    JOIN {table} e ON {same_key} AND e.application_id = f.application_id
-    WHERE e.position >= %(high)s AND {rank} < f.rank
+    CROSS JOIN LATERAL (
+        SELECT e.id, e.position, '{source}.' || e.event_type AS type, {rank} AS rank
+        FROM {table} e
+        WHERE {same_key} AND e.application_id = f.application_id AND e.position + 0 >= %(high)s AND {rank} < f.rank
+        OFFSET 0
+    ) e
 ), chosen AS (
     SELECT p.id AS endpoint_id, p.application_id, lane.number AS lane, e.id,
            row_number() OVER (PARTITION BY p.id, lane.number ORDER BY e.key, e.rank) - 1 AS place
