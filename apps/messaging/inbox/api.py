@@ -94,7 +94,7 @@ class DeviceReportInput(StrictSerializer):
 
 
 class DeviceReportsInput(StrictSerializer):
-    events = DeviceReportInput(many=True, min_length=1, max_length=REPORTS_MAX)
+    events = DeviceReportInput(many=True, min_length=1, max_length=REPORTS_MAX)  # type: ignore[call-arg]
 
 
 class DeviceReportAnswer(serializers.Serializer[Any]):
@@ -116,7 +116,7 @@ class InAppMessageAnswer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     title = serializers.CharField(allow_blank=True)
     body = serializers.CharField(allow_blank=True)
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
     layout = serializers.CharField()
     image = serializers.CharField(allow_blank=True)
     landscape_image = serializers.CharField(allow_blank=True)
@@ -199,7 +199,9 @@ class UnreadCountView(InAppView):
         responses=UnreadAnswer,
     )
     def get(self, request: Request) -> Response:
-        return Response({"unread": selectors.unread_count(self.subscription())})
+        subscription = self.subscription()
+        owner_id = selectors.owner_of(subscription)
+        return Response({"unread": selectors.unread_count(self.application.pk, owner_id)})
 
 
 class ChangeView(InAppView):
@@ -421,7 +423,7 @@ class StreamView(InAppView):
         if not self.is_live:
             raise Misdirected(f"Streams are served by the process `live`: {settings.LIVE_URL}/api/v1/in-app/stream")
         response = Response()
-        response.opened = subscription  # type: ignore[attr-defined]
+        response.opened = subscription, self.caller  # type: ignore[attr-defined]
         return response
 
     def _subscription(self) -> Subscription:

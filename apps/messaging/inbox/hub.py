@@ -32,6 +32,12 @@ CONFIRM_S = 5.0
 """How long a new stream waits until Redis has confirmed its channel; then it is opened all the same."""
 SILENCE_S = 20.0
 """After so long without a word Redis is asked for one, and after as long again it is away."""
+STALLED_S = 1.0
+"""A write that takes longer means that the client takes nothing."""
+BURST = 10
+"""How many times `LIVE_QUEUE_MAX` may wait for a client that does take what it gets."""
+TURN = 20
+"""Events that are passed on before the streams get their turn to write."""
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.2, 5.0
 
 
@@ -49,6 +55,7 @@ class Stream:
         "opened_at",
         "owner_id",
         "quiet_since",
+        "sending_since",
         "subscription_id",
         "task",
         "wakeup",
@@ -71,6 +78,7 @@ class Stream:
         self.frames: deque[bytes] = deque()
         self.wakeup = asyncio.Event()
         self.opened_at = self.quiet_since = time.monotonic()
+        self.sending_since: float | None = None
         self.end_reason = ""
         self.task: asyncio.Task[Any] | None = None
 
@@ -79,11 +87,16 @@ class Stream:
         back, and resumes from the inbox."""
         if self.end_reason:
             return
-        if len(self.frames) >= settings.LIVE_QUEUE_MAX:
+        waiting = len(self.frames)
+        if waiting >= settings.LIVE_QUEUE_MAX and (self.is_stalled or waiting >= settings.LIVE_QUEUE_MAX * BURST):
             self.cut("slow")
             return
         self.frames.append(self.as_written(published))
         self.wakeup.set()
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.sending_since is not None and time.monotonic() - self.sending_since > STALLED_S
 
     def as_written(self, published: bytes) -> bytes:
         return for_device(published, app_version=self.app_version, language=self.language)
@@ -156,7 +169,7 @@ class Hub:
     async def run(self) -> None:
         """Listen, for as long as the process lives."""
         pause_s = RECONNECT_FIRST_S
-        pool = aredis.ConnectionPool.from_url(settings.REDIS_URL, protocol=2, socket_connect_timeout=2)
+        pool: Any = aredis.ConnectionPool.from_url(settings.REDIS_URL, protocol=2, socket_connect_timeout=2)
         while True:
             connection = pool.make_connection()
             try:
@@ -184,6 +197,7 @@ class Hub:
     async def _listen(self, connection: Any) -> None:
         awaited = len(self._streams)
         is_asked = False
+        passed_on = 0
         if not awaited:
             self._is_back()
         while True:
@@ -197,6 +211,9 @@ class Hub:
             is_asked = False
             if answer[0] == b"message":
                 self._pass_on(answer[1], answer[2])
+                passed_on += 1
+                if passed_on % TURN == 0:  # what is read already comes without waiting for anything
+                    await asyncio.sleep(0)
             elif answer[0] == b"subscribe":
                 self._confirm(answer[1])
                 awaited -= 1

@@ -36,12 +36,13 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import Error as DatabaseLayerError
 from django.db import close_old_connections
+from psycopg_pool import PoolTimeout
 
 from apps.messaging.inbox import api, selectors
 from apps.messaging.inbox.hub import Hub, Stream
 from apps.messaging.inbox.shown import event
 from apps.subscriptions.models import Subscription
-from apps.tenants.access import client_address, network_of
+from apps.tenants.access import Caller, client_address, network_of
 from apps.tenants.models import ApiKey
 from automata_signal import metrics
 from automata_signal.envelope import error_body, written
@@ -57,9 +58,11 @@ GOODBYE_S = 5.0
 """How long a process that is to stop waits for its streams to end."""
 CHECK_SLICE = 1_000
 
+DATABASE_AWAY = (DatabaseLayerError, PoolTimeout)
+
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 T = TypeVar("T")
 
 _HEADERS = [
@@ -118,17 +121,32 @@ class Live:
             stream = self._opened(opening)
             await self._hub.join(stream)
             unread, missed = await self._in_database(_what_was_missed, opening)
-            await self._write(stream, opening, unread, missed, receive, send)
-        except DatabaseLayerError as error:
+        except DATABASE_AWAY as error:
             log.warning("a stream could not be opened: the database refused", extra={"cause": str(error)})
-            await _refuse(send, _unavailable("The database does not answer; try again in a moment."))
-        except asyncio.CancelledError:
-            # Cut off by us; or by the server, since the client has gone.
-            if stream is None or not stream.end_reason:
-                raise
-        finally:
-            if stream is not None:
+            await self._give_up(stream, send, _unavailable("The database does not answer; try again in a moment."))
+        except Exception:
+            log.exception("a stream could not be opened")
+            body = written(error_body("INTERNAL", "Something failed on our side; it was logged."))
+            await self._give_up(stream, send, Refusal(500, body))
+        except asyncio.CancelledError:  # the client has gone already
+            await self._give_up(stream, None, None)
+            raise
+        else:
+            try:
+                await self._write(stream, opening, unread, missed, receive, send)
+            except asyncio.CancelledError:
+                if not stream.end_reason:  # not cut off by us
+                    raise
+            finally:
                 await self._closed(stream)
+
+    async def _give_up(self, stream: Stream | None, send: Send | None, refusal: Refusal | None) -> None:
+        """What was begun for a stream that is not opened after all."""
+        if stream is not None:
+            stream.end_reason = stream.end_reason or "error"
+            await self._closed(stream)
+        if send is not None and refusal is not None:
+            await _refuse(send, refusal)
 
     # --- Streams ---------------------------------------------------------------------------------------------------
 
@@ -197,8 +215,9 @@ class Live:
                 if stream.frames:
                     body = b"".join(stream.frames)
                     stream.frames.clear()
-                    stream.quiet_since = time.monotonic()
+                    stream.quiet_since = stream.sending_since = time.monotonic()
                     await send({"type": "http.response.body", "body": body, "more_body": True})
+                    stream.sending_since = None
                 elif stream.end_reason:
                     break
                 if stream.end_reason:
@@ -260,7 +279,7 @@ class Live:
             keys = {stream.key_id for stream in of_slice if stream.key_id is not None}
             try:
                 allowed = await self._in_database(_allowed, {one.subscription_id for one in of_slice}, keys)
-            except DatabaseLayerError as error:
+            except DATABASE_AWAY as error:
                 log.warning("streams could not be looked at", extra={"cause": str(error)})
                 return
             for stream in of_slice:
@@ -333,11 +352,11 @@ def _authorise(scope: Scope) -> Opening | Refusal:
     """What the API's own view says to the request: key or ticket, handle, rates, errors in the envelope."""
     request = ASGIRequest(scope, io.BytesIO())
     response = _view(request)
-    subscription: Subscription | None = getattr(response, "opened", None)
+    opened: tuple[Subscription, Caller] | None = getattr(response, "opened", None)
     headers = [(name, value) for name, value in response.items() if name.lower() not in ("content-type", "vary")]
-    if subscription is None:
+    if opened is None:
         return Refusal(response.status_code, response.render().content, headers)
-    caller = response.renderer_context["request"].auth
+    subscription, caller = opened
     last_event_id = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id", "")
     return Opening(
         subscription_id=subscription.pk,
@@ -355,8 +374,7 @@ def _authorise(scope: Scope) -> Opening | Refusal:
 
 def _what_was_missed(opening: Opening) -> tuple[int, list[bytes]]:
     """How much is unread, and what came since the client was here last."""
-    subscription = Subscription.objects.get(pk=opening.subscription_id)
-    unread = selectors.unread_count(subscription)
+    unread = selectors.unread_count(opening.application_id, opening.owner_id)
     if opening.since is None:
         return unread, []
     frames = selectors.frames_since(opening.application_id, [opening.owner_id], opening.since)

@@ -135,7 +135,7 @@ def inbox_change(*, subscription: Subscription, change: str, ids: Sequence[UUID]
     if ids is not None:
         items = items.filter(pk__in=ids)
     changed = items.update(**{name: value() if callable(value) else value for name, value in after.items()})
-    answer = {"changed": changed, "unread": unread_count(subscription)}
+    answer = {"changed": changed, "unread": unread_count(subscription.application_id, owner_id)}
     if changed:
         publish_state(owner_id, {"change": change, "ids": ids, "unread": answer["unread"]})
     return answer

@@ -222,6 +222,20 @@ def ask_page(live, path: str) -> tuple[int, dict, str]:
         return answer.status, dict(answer.headers), answer.read().decode()
 
 
+def test_many_events_at_once_are_not_too_many(make_device, live):
+    device = make_device()
+    with open_stream(live, device) as stream:
+        stream.next_named("ready")
+        with redis_client().pipeline() as pipe:
+            for number in range(5 * QUEUE_MAX):
+                event = b'\nevent: message\ndata: {"id": "%d"}\n\n' % number
+                pipe.publish(channel_of(device.subscription.pk), event)
+            pipe.execute()
+        assert [stream.next_named("message").data["id"] for _ in range(5 * QUEUE_MAX)] == [
+            str(number) for number in range(5 * QUEUE_MAX)
+        ]
+
+
 def test_it_tells_of_itself_and_serves_nothing_else(live):
     assert ask_page(live, "/readyz")[0] == 200
     page = ask_page(live, "/metrics")[2]
