@@ -157,7 +157,8 @@ class Skeleton(HTMLParser):
 # fmt: off
 LITERALS = st.sampled_from([
     "<p>", "</p>", '<a href="', '">', "<a href='", "'>", "/x?q=", "https://", "javascript:", '<p title="', '"', "'",
-    " ", "x", "=", "<", ">", "<b ", "</", "<!--", "-->", "<title>", "</title>", "<style>", "</style>", "<p onx='", "&amp;",
+    " ", "x", "=", "<", ">", "<b ", "</",
+    "<!--", "-->", "<title>", "</title>", "<style>", "</style>", "<p onx='", "&amp;",
     "\n", "<td background='", "mailto:", "#", "/", "<script>", "</script>", "<br/>", "title",
 ])
 PLACEHOLDERS = st.sampled_from(["{{ a }}", "{{ b }}", "{{ c.d }}"])
