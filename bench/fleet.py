@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import redis
 
@@ -20,6 +20,9 @@ from tools.processes import PROVIDERS, provider, python_module, queues, worker
 from tools.services import free_ports
 from tools.stack import accepts
 from tools.supervisor import Child, ProcessSpec, Supervisor
+
+if TYPE_CHECKING:
+    from bench.standin import StandIn
 
 READY_S = 60.0
 
@@ -118,7 +121,7 @@ class Providers:
         self._supervisor.wait_until(lambda: accepts(port), timeout_s=READY_S, what=what)
 
 
-def counting_worker(providers: Providers, name: str, queue_names: str, concurrency: int) -> ProcessSpec:
+def counting_worker(providers: Providers | StandIn, name: str, queue_names: str, concurrency: int) -> ProcessSpec:
     """A worker that keeps its metrics, as in production."""
     (port,) = free_ports(1)
     return worker(name, queue_names, concurrency, metrics_dir=providers.metrics_dir, metrics_port=port)
@@ -133,7 +136,7 @@ class Fleet:
     def __init__(
         self,
         supervisor: Supervisor,
-        providers: Providers,
+        providers: Providers | StandIn,
         redis_url: str,
         *,
         behaviour: Behaviour | None = None,

@@ -1,11 +1,11 @@
-"""A campaign, half APNs half FCM, from launch until every result and event is committed."""
+"""A campaign, half APNs half FCM or on another channel, from launch until every result and event is committed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench import billing
+from bench import billing, channels
 from bench.ceiling import add_ceilings
 from bench.fleet import Behaviour
 from bench.harness import Bench, Run
@@ -41,6 +41,9 @@ CASES = (
 
 
 def run(bench: Bench) -> None:
+    if bench.options.channel != "push":
+        channels.run(bench, PART, add_runs, told)
+        return
     for case in CASES:
         if not bench.wants(case.name):
             continue

@@ -59,8 +59,8 @@ def make_application(name: str, apns: ApnsKey, fcm: FcmAccount) -> Application:
     return application
 
 
-def add_subscriptions(database_url: str, application: Application, count: int) -> None:
-    """`count` reachable subscriptions, half of each platform, nine of ten with a user of their own.
+def add_subscriptions(database_url: str, application: Application, count: int, *, type: str = "") -> None:
+    """`count` reachable subscriptions of a type, or half of each push platform; nine of ten with a user of their own.
 
     In two sessions: the three version columns that PostgreSQL derives cost 45 µs a row.
     """
@@ -68,7 +68,7 @@ def add_subscriptions(database_url: str, application: Application, count: int) -
     with _connect(database_url) as connection, _indexes_made_at_the_end(connection):
         with ThreadPoolExecutor(max_workers=2) as pool:
             jobs = [
-                pool.submit(_add, database_url, application.pk, places)
+                pool.submit(_add, database_url, application.pk, places, type)
                 for places in (range(1, half + 1), range(half + 1, count + 1))
             ]
         for job in jobs:
@@ -85,16 +85,16 @@ def _connect(database_url: str, *, autocommit: bool = True) -> psycopg.Connectio
     return psycopg.connect(database_url, autocommit=autocommit, application_name="bench")
 
 
-def _add(database_url: str, application_id: UUID, places: Iterable[int]) -> None:
+def _add(database_url: str, application_id: UUID, places: Iterable[int], type: str) -> None:
     with _connect(database_url, autocommit=False) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")  # what we make refers to what we made
         connection.execute(
-            "CREATE TEMP TABLE seed (place int, id uuid, user_id uuid, is_ios bool, token bytea, digest bytea)"
+            "CREATE TEMP TABLE seed (place int, id uuid, user_id uuid, type text, token bytea, digest bytea)"
             " ON COMMIT DROP"
         )
         with connection.cursor() as cursor, cursor.copy("COPY seed FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(["int4", "uuid", "uuid", "bool", "bytea", "bytea"])
-            for row in _rows(places):
+            copy.set_types(["int4", "uuid", "uuid", "text", "bytea", "bytea"])
+            for row in _rows(places, type):
                 copy.write_row(row)
         connection.execute("ANALYZE seed")
         parameters = _parameters(application_id)
@@ -102,13 +102,26 @@ def _add(database_url: str, application_id: UUID, places: Iterable[int]) -> None
         connection.execute(_SUBSCRIPTIONS, parameters)
 
 
-def _rows(places: Iterable[int]) -> Iterator[tuple[int, UUID, UUID | None, bool, bytes, bytes]]:
+def _rows(places: Iterable[int], type: str) -> Iterator[tuple[int, UUID, UUID | None, str, bytes, bytes]]:
     encrypt = keyring().encrypt
     for place in places:
-        is_ios = place % 2 == 1
-        token = apns_token(gone=False) if is_ios else fcm_token(gone=False)
-        digest = token_digest(IOS if is_ios else ANDROID, token)
-        yield place, new_id(), new_id() if place % 10 else None, is_ios, encrypt(token.encode()), digest
+        of_type = type or (IOS if place % 2 else ANDROID)
+        token = address(of_type, place)
+        digest = token_digest(of_type, token)
+        yield place, new_id(), new_id() if place % 10 else None, of_type, encrypt(token.encode()), digest
+
+
+def address(type: str, place: int) -> str:
+    """In the form in which subscriptions keep it; none that a stand-in takes for a marker."""
+    match type:
+        case "Email":
+            return f"customer-{place:07d}@mail.example"
+        case "SMS" | "KakaoTalk":
+            return f"+8210{20_000_000 + place}"
+        case "AndroidPush":
+            return fcm_token(gone=False)
+        case _:
+            return apns_token(gone=False)
 
 
 def _parameters(application_id: UUID) -> dict[str, Any]:
@@ -122,7 +135,6 @@ def _parameters(application_id: UUID) -> dict[str, Any]:
         "plans": ["free"] * 70 + ["plus"] * 22 + ["pro"] * 8,
         "versions": list(APP_VERSIONS),
         "ios": IOS,
-        "android": ANDROID,
     }
 
 
@@ -148,8 +160,9 @@ _SUBSCRIPTIONS = f"""
         status_source, subscribed_at, last_active_at, total_messages_received, total_messages_converted, created_at,
         updated_at, is_archived
     )
-    SELECT id, %(application)s, user_id, CASE WHEN is_ios THEN %(ios)s ELSE %(android)s END, token, digest, now(), 1,
-           CASE WHEN is_ios THEN 'iPhone16,1' ELSE 'SM-S928N' END, CASE WHEN is_ios THEN '18.2' ELSE '15' END,
+    SELECT id, %(application)s, user_id, type, token, digest, now(), 1,
+           CASE WHEN type = %(ios)s THEN 'iPhone16,1' ELSE 'SM-S928N' END,
+           CASE WHEN type = %(ios)s THEN '18.2' ELSE '15' END,
            (%(languages)s::text[])[{_COUNTRY}], (%(versions)s::text[])[{_chance(5, len(APP_VERSIONS))}], '1.0.0',
            (%(countries)s::text[])[{_COUNTRY}], 0,
            jsonb_build_object('plan', (%(plans)s::text[])[{_PLAN}], 'vip', {_PLAN} > 92,
