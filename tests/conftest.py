@@ -27,6 +27,7 @@ def pytest_collection_finish():
     """The garbage collector need not go through thousands of tests again and again: a tenth of the time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 class ApiClient:
