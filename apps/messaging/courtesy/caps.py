@@ -73,7 +73,8 @@ def _count(application_id: UUID, cap: Cap, days: Mapping[UUID, date]) -> set[UUI
 
 
 def _run(statement: str, application_id: UUID, cap: Cap, days: Mapping[UUID, date]) -> list[tuple[Any, ...]]:
-    values = {"application_id": application_id, "key": cap.key, "subjects": list(days), "days": list(days.values())}
+    values: dict[str, Any] = {"application_id": application_id, "key": cap.key}
+    values |= {"subjects": list(days), "days": list(days.values())}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []

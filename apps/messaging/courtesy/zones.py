@@ -61,7 +61,7 @@ _BY_COUNTRY = (
     "VU=Pacific/Efate WF=Pacific/Wallis WS=Pacific/Apia XK=Europe/Belgrade YE=Asia/Aden YT=Indian/Mayotte "
     "ZA=Africa/Johannesburg ZM=Africa/Lusaka ZW=Africa/Harare "
 )
-BY_COUNTRY: dict[str, str] = dict(entry.split("=") for entry in _BY_COUNTRY.split())  # type: ignore[misc]
+BY_COUNTRY: dict[str, str] = dict(entry.split("=") for entry in _BY_COUNTRY.split())
 
 
 @lru_cache(maxsize=2_048)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -66,7 +66,7 @@ class _ChoiceAdmin(ReadOnlyAdmin):
     """Rows about a user, or about a subscription without one."""
 
     read_scope = READ
-    list_select_related = ("application", "user")
+    list_select_related: ClassVar[Any] = ("application", "user")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("application", "user")

@@ -100,7 +100,7 @@ class ConsentState(serializers.Serializer[Any]):
     night_given_at = serializers.DateTimeField(allow_null=True)
     night_withdrawn_at = serializers.DateTimeField(allow_null=True)
     night_evidence = serializers.CharField()
-    source = serializers.CharField(help_text="Of the last change; empty: none was made")
+    source = serializers.CharField(help_text="Of the last change; empty: none was made")  # type: ignore[assignment]
     confirmed_at = serializers.DateTimeField(allow_null=True, help_text="Last told that the consent stands")
     confirm_due_at = serializers.DateTimeField(allow_null=True)
 
@@ -141,7 +141,7 @@ def _answered(subject: Subject) -> Response:
     return Response(represented(PreferencesAnswer, preferences_of(subject)))
 
 
-_PUT = {
+_PUT: dict[str, Any] = {
     "description": (
         "What is not named stays; saying the same again changes nothing and leaves no event. Night consent needs "
         "consent, and a withdrawal ends both."
@@ -289,7 +289,7 @@ class ConsentAnswer(_WhoseAnswer):
     night_given_at = serializers.DateTimeField(allow_null=True)
     night_withdrawn_at = serializers.DateTimeField(allow_null=True)
     night_evidence = serializers.CharField()
-    source = serializers.ChoiceField(ConsentSource.choices)
+    source = serializers.ChoiceField(ConsentSource.choices)  # type: ignore[assignment]
     confirmed_at = serializers.DateTimeField(allow_null=True)
     confirm_due_at = serializers.DateTimeField(allow_null=True)
     updated_at = serializers.DateTimeField()
@@ -298,7 +298,7 @@ class ConsentAnswer(_WhoseAnswer):
 class ConsentEventAnswer(_WhoseAnswer):
     category = serializers.CharField()
     event_type = serializers.ChoiceField(ConsentEventType.choices)
-    source = serializers.ChoiceField(ConsentSource.choices)
+    source = serializers.ChoiceField(ConsentSource.choices)  # type: ignore[assignment]
     evidence = serializers.CharField()
     message_id = serializers.UUIDField(allow_null=True, help_text="Whose link was followed")
     effective_at = serializers.DateTimeField(help_text="When it was said")
@@ -505,7 +505,7 @@ class SuppressionAnswer(serializers.Serializer[Any]):
     type = serializers.CharField()
     address = serializers.CharField(source="masked_address", help_text="Masked")
     reason = serializers.ChoiceField(SuppressionReason.choices)
-    source = serializers.ChoiceField(ConsentSource.choices)
+    source = serializers.ChoiceField(ConsentSource.choices)  # type: ignore[assignment]
     note = serializers.CharField()
     created_at = serializers.DateTimeField()
 

@@ -102,7 +102,9 @@ def opt_in_confirm(token: str) -> Confirmation:
 
 
 def _confirmation(row: Subscription | None, link: LinkToken) -> Confirmation:
-    opt_in = OptIn.objects.filter(pk=link.message_id, subscription_id=link.subscription_id).first()
+    opt_in = OptIn.objects.filter(subscription_id=link.subscription_id).first()
+    if opt_in is not None and opt_in.pk != link.message_id:
+        opt_in = None
     if row is None or opt_in is None or bytes(opt_in.token_digest) != bytes(row.token_digest):
         raise NotFound("There is nothing to confirm.")
     if opt_in.confirmed_at is not None:

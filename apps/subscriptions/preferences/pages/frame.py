@@ -57,7 +57,7 @@ def page(
         "other_language": other,
         "other_address": f"{request.path}?lang={other}",
     }
-    answer = render(None, f"preferences/{template}.html", {**frame, **context}, status=status)  # type: ignore[arg-type]
+    answer = render(None, f"preferences/{template}.html", {**frame, **context}, status=status)
     answer["Content-Language"] = language
     answer["Content-Security-Policy"] = POLICY
     answer["Referrer-Policy"] = "no-referrer"
