@@ -160,10 +160,10 @@ class _Endpoints(NamedTuple):
 
 # --- The statements ------------------------------------------------------------------------------------------------
 
-# `found` reads the window by the BRIN index of positions. `early` looks up the events of each of its messages, which
-# are a range of their own primary key (`automata_signal.ids`): OFFSET 0 and `+ 0` keep the planner from joining all that
-# lies beyond the window instead. `place` is an event's place in its lane, whose bytes of the id are random, or count up
-# within a batch. An id has the time and the sequence in it, so that a delivery sorts by both.
+# `found` reads the window by the BRIN index of positions. `early` looks up the events of each of its messages, a
+# range of their own primary key (`automata_signal.ids`): OFFSET 0 and `+ 0` keep the planner from joining all that
+# lies beyond the window instead. `place` is an event's place in its lane, whose bytes of the id are random, or count
+# up within a batch. An id has the time and the sequence in it, so that a delivery sorts by both.
 _STATEMENT = """
 WITH found AS MATERIALIZED (
     SELECT e.id, e.{key} AS key, e.application_id, e.position, '{source}.' || e.event_type AS type, {rank} AS rank,
