@@ -13,9 +13,11 @@ from uuid import UUID
 
 import orjson
 from django.conf import settings
+from django.http import HttpRequest
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,7 +30,7 @@ from apps.subscriptions.handles import HANDLE_HEADER
 from apps.subscriptions.models import Subscription
 from apps.subscriptions.selectors import subscription_for_device, subscription_get
 from apps.subscriptions.status import Setter
-from apps.tenants.access import Caller, CallerAuthentication, caller_of_key
+from apps.tenants.access import Caller, caller_of_key
 from apps.tenants.scopes import SDK_SCOPE
 from apps.tenants.views import SignalView
 from automata_signal.api import CursorPagination, NoInput, StrictSerializer, validated
@@ -37,7 +39,7 @@ from automata_signal.openapi import PAGE_PARAMETERS
 
 READ = ("messages:read", SDK_SCOPE)
 WRITE = ("receipts:write", SDK_SCOPE)
-TAG = ["in-app"]
+TAG = ["inbox"]
 REPORTS_MAX = 100
 
 
@@ -216,36 +218,38 @@ class ChangeView(InAppView):
         return Response(services.inbox_change(subscription=subscription, change=self.change, ids=ids))
 
 
-def _change_schema(change: str, summary: str) -> Any:
-    return extend_schema(
-        operation_id=f"in_app_{change}",
-        summary=summary,
-        description="What is not in this inbox changes nothing. The user's other devices are told on their streams.",
-        tags=TAG,
-        parameters=[SubscriptionQuery, HANDLE],
-        request=ItemsInput,
-        responses=ChangedAnswer,
+def _described(change: str, summary: str) -> Any:
+    return extend_schema_view(
+        post=extend_schema(
+            operation_id=f"in_app_{change}",
+            summary=summary,
+            description="What is not in this inbox changes nothing. The user's other devices are told.",
+            tags=TAG,
+            parameters=[SubscriptionQuery, HANDLE],
+            request=ItemsInput,
+            responses=ChangedAnswer,
+        )
     )
 
 
+@_described("read", "Mark items as read")
 class ReadView(ChangeView):
     change = "read"
-    post = _change_schema("read", "Mark items as read")(ChangeView.post)
 
 
+@_described("unread", "Mark items as unread")
 class UnreadView(ChangeView):
     change = "unread"
-    post = _change_schema("unread", "Mark items as unread")(ChangeView.post)
 
 
+@_described("archive", "Put items away")
 class ArchiveView(ChangeView):
     change = "archive"
-    post = _change_schema("archive", "Put items away")(ChangeView.post)
 
 
+@_described("unarchive", "Take items back into the inbox")
 class UnarchiveView(ChangeView):
     change = "unarchive"
-    post = _change_schema("unarchive", "Take items back into the inbox")(ChangeView.post)
 
 
 class ReadAllView(InAppView):
@@ -361,14 +365,11 @@ class StreamTicketsView(InAppView):
         return Response({"ticket": ticket, "url": url, "expires_in_s": TICKET_S}, status=201)
 
 
-class StreamAuthentication(CallerAuthentication):
+class TicketAuthentication(BaseAuthentication):
     """A ticket is as good as the key that asked for it."""
 
-    def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
-        text = request.query_params.get("ticket")
-        if text is None:
-            return super().authenticate(request)
-        ticket = ticket_take(text)
+    def authenticate(self, request: Request) -> tuple[Any, Caller]:
+        ticket = ticket_take(request.query_params["ticket"])
         if ticket is None:
             raise Unauthenticated("The ticket is unknown, used or expired.")
         request.ticket = ticket  # type: ignore[attr-defined]
@@ -393,10 +394,16 @@ class StreamView(InAppView):
     only says so."""
 
     scopes = {"GET": READ}
-    authentication_classes = [StreamAuthentication]
     content_negotiation_class = AnyAccept
     is_live = False
     """Whether this is the process that streams."""
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """A ticket in the address stands for key, id and handle."""
+        made = super().initialize_request(request, *args, **kwargs)
+        if "ticket" in made.query_params:
+            made.authenticators = [TicketAuthentication()]
+        return made
 
     @extend_schema(
         operation_id="in_app_stream",
