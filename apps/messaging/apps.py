@@ -12,16 +12,18 @@ class MessagingConfig(AppConfig):
         from apps.messaging.charges import count_held
         from apps.messaging.content import register_preparer
         from apps.messaging.counting import count_moves
+        from apps.messaging.courtesy.advertising import complete_advertising
         from apps.messaging.credentials import register_secret_checks
-        from apps.messaging.email.contents import complete_email
+        from apps.messaging.email.contents import register_email
+        from apps.messaging.email.shown import show_letter
         from apps.messaging.erasing import erase_messages, export_messages
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
-        from apps.messaging.courtesy.advertising import complete_advertising
         from apps.messaging.kakao.preparing import register_kakao
         from apps.messaging.media.contents import keep_media
         from apps.messaging.media.uses import register_media_user, used_by_templates
         from apps.messaging.notices import notice_send
+        from apps.messaging.previews import register_preview, show_in_app
         from apps.messaging.recorders import register
         from apps.messaging.sms import register_gateways
         from apps.messaging.webhooks.figures import register_figures as register_webhook_figures
@@ -37,7 +39,7 @@ class MessagingConfig(AppConfig):
         register_media_user(used_by_templates)
         for channel_type in ChannelType.values:
             register_preparer(channel_type, keep_media)
-        register_preparer(ChannelType.EMAIL, complete_email)
+        register_email()
         register_gateways()
         register_kakao()
         for channel_type in ChannelType.values:
@@ -45,6 +47,8 @@ class MessagingConfig(AppConfig):
         register_webhook_figures()
         on_breaker_closed(wake)
         register_inbox(inbox_deliver)
+        register_preview(ChannelType.EMAIL, show_letter)
+        register_preview(ChannelType.IN_APP, show_in_app)
         register_eraser(erase_inbox)
         register_notifier(notice_send)
         register_eraser(erase_messages)

@@ -128,7 +128,7 @@ _BY_USER = f"""{_NAMED}
 
 def of_users(application: Application, channel_type: str, *, user_ids: Sequence[UUID]) -> list[Named]:
     """The subscriptions of these users on the channel, in the order of their ids."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "application_id": application.pk,
         "types": subscription_types_of(channel_type),
         "names": sorted(str(user_id) for user_id in user_ids),
@@ -140,7 +140,7 @@ def of_users(application: Application, channel_type: str, *, user_ids: Sequence[
 
 def by_subscription_ids(application: Application, channel_type: str, ids: Sequence[UUID]) -> list[Named]:
     """These subscriptions, if they are of the channel, subscribed or not."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "application_id": application.pk,
         "types": subscription_types_of(channel_type),
         "names": [str(key) for key in ids],

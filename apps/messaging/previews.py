@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from apps.messaging.adapters import in_app_content
 from apps.messaging.adapters.base import Content, ContentError
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource, check_template, prepared, recipient_variables, used_adapters
@@ -23,6 +24,11 @@ def register_preview(channel_type: str, show: Show) -> None:
     """Let `show` say how a channel shows a content, beyond its words: the segments of an SMS, the mail as it is sent.
     It may raise `ContentError`. The last call wins."""
     _shows[channel_type] = show
+
+
+def show_in_app(application: Application, content: Content) -> Mapping[str, Any]:
+    """As the SDK gets it: every option, those that were not given at their defaults."""
+    return in_app_content.shown_options(content.options)
 
 
 class Preview(NamedTuple):
@@ -87,7 +93,7 @@ def prepared_or_as_is(application: Application, source: ContentSource) -> tuple[
 
 def user_named(application: Application, external_id: str) -> AppUser:
     """Raises `NotFound`."""
-    user = AppUser.objects.for_application(application).filter(external_id=external_id).first()
+    user: AppUser | None = AppUser.objects.for_application(application).filter(external_id=external_id).first()
     if user is None:
         raise NotFound("There is no such user.")
     return user

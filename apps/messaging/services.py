@@ -17,7 +17,7 @@ from apps.messaging import charges, lifecycle, retry
 from apps.messaging.adapters.base import ContentError
 from apps.messaging.adapters.registry import OPTION_CHECKS
 from apps.messaging.chains.following import NOT_REACHABLE, Due, follow
-from apps.messaging.chains.steps import Chain, chain_create, check_chain, of_chain
+from apps.messaging.chains.steps import Chain, chain_create, check_chain, fallback_of, of_chain
 from apps.messaging.content import ContentSource, check_template, is_html
 from apps.messaging.courtesy.skipping import who_want_it
 from apps.messaging.dispatches import dispatch_create
@@ -83,6 +83,7 @@ def messages_send(
         raise ValidationFailed.of("send_at", "is in the past")
     if send_at is not None and send_at > now + timedelta(seconds=settings.MESSAGE_TTL_MAX_S):
         raise ValidationFailed.of("send_at", "is more than 28 days ahead")
+    chain = chain or fallback_of(application, content)
     if chain is not None:
         check_chain(channel_type, chain)
     reachable, skipped = resolve(application, channel_type, recipients)

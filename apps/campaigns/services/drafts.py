@@ -15,10 +15,11 @@ from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
 from apps.campaigns.services.timing import TIMING, timing_set
 from apps.messaging.adapters.registry import subscription_types_of
-from apps.messaging.chains.steps import Chain, chain_of, check_chain
+from apps.messaging.chains.steps import Chain, chain_of, check_chain, fallback_of
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.models import MessageTemplate
 from apps.subscriptions.targeting import Criteria
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application
 from apps.tenants.services import RATE_PER_MINUTE_MAX
 from automata_signal.errors import ValidationFailed
@@ -111,9 +112,11 @@ def campaign_content(campaign: MessageCampaign) -> ContentSource:
 
 
 def campaign_chain(campaign: MessageCampaign) -> Chain | None:
-    """What would follow the campaign now. Raises `ValidationFailed` with `chain.…`."""
+    """What would follow the campaign now: its chain, or the text message of an Alimtalk's option `fallback`. Raises
+    `ValidationFailed` with `chain.…`."""
     if not campaign.chain:
-        return None
+        has_fallback = campaign.channel_type == ChannelType.KAKAO_TALK
+        return fallback_of(campaign.application, campaign_content(campaign)) if has_fallback else None
     chain = chain_of(
         campaign.chain,
         application=campaign.application,
@@ -137,9 +140,9 @@ _PLAIN = (
 
 
 def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
-    for name in _PLAIN:
-        if name in fields:
-            setattr(campaign, name, fields[name])
+    for name, value in fields.items():
+        if name in _PLAIN:
+            setattr(campaign, name, value)
     campaign.chain = campaign.chain or {}
     if not subscription_types_of(campaign.channel_type):
         raise ValidationFailed.of("channel_type", "nothing can be sent on this channel yet")
@@ -167,7 +170,8 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
 
 def _timing(fields: CampaignFields) -> dict[str, Any]:
     """What of `fields` is kept beside the campaign; taken out of them."""
-    return {name: fields.pop(name) for name in TIMING if name in fields}  # type: ignore[misc]
+    given: dict[str, Any] = fields  # type: ignore[assignment]
+    return {name: given.pop(name) for name in TIMING if name in given}
 
 
 def _template(application: Application, template_id: UUID | None) -> MessageTemplate | None:

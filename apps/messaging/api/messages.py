@@ -86,7 +86,7 @@ class ChainInput(StrictSerializer):
     until = serializers.ChoiceField(
         choices=list(REACHED), default=MessageStatus.RECEIVED.value, help_text="What ends the chain."
     )
-    steps = ChainStepInput(many=True, min_length=1, max_length=STEPS_MAX - 1)
+    steps = serializers.ListField(child=ChainStepInput(), min_length=1, max_length=STEPS_MAX - 1)
 
 
 class MessagesInput(ContentFields):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 from apps.billing.selectors import prices_of
 from apps.messaging.chains.models import FollowUp
 from apps.messaging.chains.steps import REACHED, of_chain
-from apps.messaging.models import DispatchBatch, Message, MessageEvent, MessageStatus
+from apps.messaging.models import Dispatch, DispatchBatch, Message, MessageEvent, MessageStatus
 from apps.messaging.selectors import message_events, messages_of_user
 from automata_signal.ids import IdRange
 
@@ -39,11 +40,7 @@ def conversation_of(message: Message) -> Conversation:
     dispatch = message.dispatch
     steps = list(of_chain(message.application_id, dispatch.chain_id))
     messages = _messages(message, [step.pk for step in steps])
-    because: dict[object, str] = dict(
-        FollowUp.objects.for_application(message.application)
-        .filter(dispatch_id__in=[step.pk for step in steps], user_id=message.user_id)
-        .values_list("dispatch_id", "because")
-    )
+    because = _reasons(message, steps)
     turns = [Turn(m.dispatch.chain_step, because.get(m.dispatch_id, ""), m, message_events(m)) for m in messages]
     ends = REACHED.get(dispatch.follow_until, REACHED[MessageStatus.RECEIVED.value])
     is_reached = any(m.status in ends for m in messages)
@@ -53,7 +50,17 @@ def conversation_of(message: Message) -> Conversation:
     return Conversation(is_reached, not is_reached and _is_waiting(messages), cost, prices.currency, turns)
 
 
-def _messages(message: Message, dispatch_ids: Sequence[object]) -> list[Message]:
+def _reasons(message: Message, steps: Sequence[Dispatch]) -> dict[UUID, str]:
+    """Why each step was taken for the message's user."""
+    if message.user_id is None:
+        return {}
+    taken = FollowUp.objects.for_application(message.application).filter(
+        dispatch_id__in=[step.pk for step in steps], user_id=message.user_id
+    )
+    return dict(taken.values_list("dispatch_id", "because"))
+
+
+def _messages(message: Message, dispatch_ids: Sequence[UUID]) -> list[Message]:
     """By `message_by_subscription`: a chain's messages are made after its first dispatch."""
     chain_id = message.dispatch.chain_id
     if chain_id is None or message.user is None:

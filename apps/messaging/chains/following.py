@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.messaging import charges, lifecycle, retry
+from apps.messaging.adapters.kakao_reasons import fallback_is_sensible
 from apps.messaging.chains.models import FollowUp
 from apps.messaging.chains.reached import users_reached
 from apps.messaging.chains.steps import REACHED, next_step, of_chain
@@ -20,6 +21,7 @@ from apps.messaging.content import ContentSource
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, FollowOn, MessageStatus
 from apps.messaging.named import Named, NewMessage, SentMessage, insert, of_users, rendered_for
 from apps.messaging.recorders import PLANNED, StatusCount, record
+from apps.tenants.channels import ChannelType
 from automata_signal.errors import ValidationFailed
 from automata_signal.ids import IdRange, new_id
 
@@ -75,7 +77,7 @@ def batch_follow_up(batch_id: UUID) -> int:
         return _look_again(batch, timezone.now() + timedelta(seconds=PAUSED_LOOK_S))
     if batch.first_id is None:
         return _look_again(batch, timezone.now() + timedelta(seconds=LOOK_S))
-    found = _look(batch, dispatch)
+    found = _look(batch, dispatch, step)
     users = follow(step, found.due)
     _look_again(batch, found.again_at)
     return users
@@ -94,13 +96,14 @@ class _Found:
 
 # The batch's messages by the range of their primary key.
 _MESSAGES = """
-    SELECT id, user_id, status, coalesce(sent_at, created_at), error_reason FROM messaging_message
+    SELECT id, user_id, status, coalesce(sent_at, created_at), error_reason, error_details->>'provider'
+    FROM messaging_message
     WHERE application_id = %s AND id BETWEEN %s AND %s AND user_id IS NOT NULL
       AND status <> 'converted' AND NOT (status = 'received' AND %s)
 """
 
 
-def _look(batch: DispatchBatch, dispatch: Dispatch) -> _Found:
+def _look(batch: DispatchBatch, dispatch: Dispatch, step: Dispatch) -> _Found:
     """Whose next step is due, and when the next one's will be."""
     assert batch.first_id is not None
     now = timezone.now()
@@ -112,10 +115,10 @@ def _look(batch: DispatchBatch, dispatch: Dispatch) -> _Found:
         ends_it = dispatch.follow_until == MessageStatus.RECEIVED
         cursor.execute(_MESSAGES, [batch.application_id, *bounds, ends_it])
         messages = cursor.fetchall()
-    for message_id, user_id, status, since, reason in messages:
+    for message_id, user_id, status, since, reason, provider in messages:
         may_have_arrived = reason == retry.UNKNOWN_OUTCOME
         if status == MessageStatus.FAILED and not may_have_arrived:
-            if reason not in _STAYS:
+            if reason not in _STAYS and _is_sensible(dispatch, step, provider, reason):
                 failed_at_once.append(Due(user_id, message_id, reason or "failed"))
         elif not receipts_count:
             next_at += [now + timedelta(seconds=LOOK_S)] if since + waits > now else []
@@ -133,6 +136,12 @@ def _look(batch: DispatchBatch, dispatch: Dispatch) -> _Found:
     if again_at is None and batch.state != BatchState.DONE:
         again_at = now + timedelta(seconds=LOOK_S)
     return _Found([*failed_at_once, *(due for _, due in waited)], again_at)
+
+
+def _is_sensible(dispatch: Dispatch, step: Dispatch, provider: str | None, reason: str) -> bool:
+    """Whether the failure says nothing against the next step: a number that is none is none for SMS either."""
+    to_same_number = dispatch.channel_type == ChannelType.KAKAO_TALK and step.channel_type == ChannelType.SMS
+    return provider is None or not to_same_number or fallback_is_sensible(provider, reason)
 
 
 def _overtake(batch: DispatchBatch, ids: Sequence[UUID], now: datetime) -> None:
@@ -283,7 +292,7 @@ def _note_messages(step: Dispatch, sent: Iterable[SentMessage], by_user: dict[UU
         user_id = by_user[message.subscription_id]
         counts[user_id] = counts.get(user_id, 0) + 1
     for number in sorted(set(counts.values())):
-        users = [user_id for user_id, count in counts.items() if count == number]
+        users = [user_id for user_id, count in counts.items() if count == number and user_id is not None]
         FollowUp.objects.filter(dispatch_id=step.pk, user_id__in=users).update(messages=number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -34,7 +35,7 @@ def users_reached(
     users = sorted({str(user_id) for user_id in user_ids})
     if not users:
         return set()
-    parameters = {
+    parameters: dict[str, Any] = {
         "users": users,
         "application_id": application_id,
         "chain_id": chain_id,

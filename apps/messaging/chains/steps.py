@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.dispatches import dispatch_create
 from apps.messaging.models import Dispatch, FollowOn, MessageStatus, MessageTemplate, Purpose
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application
 from automata_signal.errors import ValidationFailed
 
@@ -83,11 +86,34 @@ def chain_of(
     )
 
 
+FALLBACK_WAIT_S = 24 * 3_600
+"""How long a failure of an Alimtalk is followed by its text message: gateways report late, but seldom by more."""
+
+
+def fallback_of(application: Application, source: ContentSource) -> Chain | None:
+    """The chain that an Alimtalk's option `fallback` stands for: a text message if it fails. None without one. Raises
+    `ValidationFailed` with `options.fallback.text`."""
+    fallback = source.options.get("fallback")
+    if not fallback:
+        return None
+    try:
+        content = content_source(
+            application=application,
+            channel_type=ChannelType.SMS,
+            body=fallback["text"],
+            purpose=source.purpose,
+            category=source.category,
+        )
+    except ValidationFailed as error:
+        raise ValidationFailed.of("options.fallback.text", error.details[0].message) from None
+    return Chain(FALLBACK_WAIT_S, [Step(ChannelType.SMS, content)], follow_on=FollowOn.FAILURE)
+
+
 def check_chain(first_channel: str, chain: Chain) -> None:
     """Raise `ValidationFailed` with `chain.…` for waiting times out of bounds, a channel that comes twice, no steps."""
     if not 1 <= len(chain.steps) < STEPS_MAX:
         raise ValidationFailed.of("chain.steps", f"must be 1 to {STEPS_MAX - 1}")
-    waits = [("chain.wait_s", chain.wait_s)]
+    waits: list[tuple[str, int | None]] = [("chain.wait_s", chain.wait_s)]
     waits += [(f"chain.steps.{i}.wait_s", step.wait_s) for i, step in enumerate(chain.steps[:-1])]
     for field, wait_s in waits:
         if wait_s is None or not WAIT_S_MIN <= wait_s <= WAIT_S_MAX:
@@ -133,7 +159,7 @@ def next_step(dispatch: Dispatch) -> Dispatch | None:
     return of_chain(dispatch.application_id, dispatch.chain_id, chain_step=dispatch.chain_step + 1).first()
 
 
-def of_chain(application_id: UUID, chain_id: UUID | None, **fields: Any) -> Any:
+def of_chain(application_id: UUID, chain_id: UUID | None, **fields: Any) -> QuerySet[Dispatch]:
     """The dispatches of a chain in the order of its steps."""
     dispatches = Dispatch.objects.filter(application_id=application_id, chain_id=chain_id, **fields)
     return (dispatches if chain_id else dispatches.none()).select_related("application").order_by("chain_step")

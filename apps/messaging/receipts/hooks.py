@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 from rest_framework.exceptions import Throttled
+from rest_framework.request import Request
 
 from apps.messaging.gateway_requests import ask_again, messages_of, take_due
 from apps.messaging.models import Message, MessageStatus
@@ -96,9 +97,9 @@ def _read(credential: ChannelCredential, parser: Parser, hook: Hook) -> HttpResp
 
 def _refused(request: HttpRequest) -> HttpResponse:
     try:
-        refuse_excess(count_refused_caller(request))
-    except Throttled as throttled:
-        return HttpResponse("Too many.", status=429, headers={"Retry-After": str(int(throttled.wait or 60))})
+        refuse_excess(count_refused_caller(Request(request)))
+    except Throttled:
+        return HttpResponse("Too many.", status=429, headers={"Retry-After": "60"})
     return HttpResponse("This is not signed as it should be.", status=403)
 
 
@@ -127,12 +128,8 @@ def hooked_apply(credential: ChannelCredential, hooked: Hooked) -> ReportCounts:
 def _found(credential: ChannelCredential, by_reference: Sequence[tuple[Reference, Report]]) -> list[Report]:
     if not by_reference:
         return []
-    known = messages_of(credential, [tuple(reference) for reference, _ in by_reference])
-    return [
-        report._replace(message_id=known[tuple(reference)])
-        for reference, report in by_reference
-        if tuple(reference) in known
-    ]
+    known = messages_of(credential, [reference for reference, _ in by_reference])
+    return [report._replace(message_id=known[reference]) for reference, report in by_reference if reference in known]
 
 
 # --- Asking for what has not come ----------------------------------------------------------------------------------

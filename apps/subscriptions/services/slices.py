@@ -147,7 +147,7 @@ def subscriptions_strike(*, strikes: Iterable[Strike], application_id: UUID, occ
     by_id = {strike.subscription_id: strike for strike in strikes}
     if not by_id:
         return 0
-    values = {
+    values: dict[str, Any] = {
         "ids": sorted(by_id),
         "application_id": application_id,
         "occurred_at": occurred_at,

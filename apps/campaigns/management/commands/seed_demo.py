@@ -3,7 +3,8 @@
 An operator, the application "Demo shop" with its keys and credentials for the stand-in providers, and as many
 reachable push subscriptions as asked for. Each has a place from 1 on (its tag `place`), and who it is follows from
 that place alone. Two places of a hundred have removed the app: the provider will say so, and their subscription ends.
-By the next run they have installed it again, with a new token and so a new subscription.
+By the next run they have installed it again, with a new token and so a new subscription. With `--channels` some of them
+also have an e-mail address, a number and an inbox (`_demo_channels`).
 
 Files in the state folder, all 0600: `demo.json` (log-in and keys in clear, since the database has only digests of
 them), `devices.jsonl` (for the device simulator), `apns-keys.json` and `fcm-keys.json` (for `--keys` of the stand-ins).
@@ -16,7 +17,7 @@ import json
 import os
 import random
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,6 +124,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--recipients", type=int, default=10_000, metavar="N", help="reachable subscriptions")
+        parser.add_argument("--channels", action="store_true", help="also what the other channels need")
         parser.add_argument(
             "--state-dir", type=Path, default=settings.BASE_DIR / ".local" / "demo", help="where the files lie"
         )
@@ -138,6 +140,10 @@ class Command(BaseCommand):
         try:
             state = {**ensure_operator(state), **ensure_application(state)}
             added = ensure_subscriptions(UUID(state["application_id"]), recipients)
+            if options["channels"]:
+                from apps.campaigns.management.commands._demo_channels import ensure_channels
+
+                state["channels"] = ensure_channels(UUID(state["application_id"]), state.get("channels") or {})
             write_private(folder / "devices.jsonl", device_lines(UUID(state["application_id"])))
         except DecryptionError as error:
             raise CommandError(
@@ -241,7 +247,8 @@ def kept_application(state: dict[str, Any]) -> dict[str, Any] | None:
     digests = [key_digest(state["secret_key"]), key_digest(state["publishable_key"])]
     keys = ApiKey.objects.filter(application_id=state["application_id"], digest__in=digests)
     credentials = ChannelCredential.objects.filter(application_id=state["application_id"], is_active=True)
-    if sum(key.is_usable for key in keys) != len(digests) or len({row.provider for row in credentials}) != 2:
+    wanted = {Provider.APNS.value, Provider.FCM.value}
+    if sum(key.is_usable for key in keys) != len(digests) or not wanted <= {row.provider for row in credentials}:
         return None
     return {name: state[name] for name in names}
 
@@ -251,35 +258,40 @@ def kept_application(state: dict[str, Any]) -> dict[str, Any] | None:
 
 def ensure_subscriptions(application_id: UUID, recipients: int) -> int:
     """Fill the places 1 to `recipients` that no reachable subscription holds; how many were filled."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            # By `subscription_reachable`.
-            "SELECT (tags->'place')::int FROM subscriptions_subscription WHERE application_id = %s AND type = ANY(%s)"
-            " AND subscription_status > 0 AND NOT is_archived AND jsonb_typeof(tags->'place') = 'number'",
-            [application_id, [IOS, ANDROID]],
-        )
-        held = {place for (place,) in cursor.fetchall()}
+    held = held_places(application_id, [IOS, ANDROID])
     missing = [place for place in range(1, recipients + 1) if place not in held]
     for start in range(0, len(missing), CHUNK):
         with transaction.atomic():
-            add_subscriptions(application_id, missing[start : start + CHUNK])
+            people = {place: Person.at(place) for place in missing[start : start + CHUNK]}
+            add_subscriptions(application_id, people, push_token)
     if missing:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE subscriptions_subscription, subscriptions_appuser")
     return len(missing)
 
 
-def add_subscriptions(application_id: UUID, places: Sequence[int]) -> None:
-    """One subscription for each place, with its user and the event of its registration."""
+def held_places(application_id: UUID, types: Sequence[str]) -> set[int]:
+    """Places that have a reachable subscription of one of these types. By `subscription_reachable`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (tags->'place')::int FROM subscriptions_subscription WHERE application_id = %s AND type = ANY(%s)"
+            " AND subscription_status > 0 AND NOT is_archived AND jsonb_typeof(tags->'place') = 'number'",
+            [application_id, list(types)],
+        )
+        return {place for (place,) in cursor.fetchall()}
+
+
+def add_subscriptions(
+    application_id: UUID, people: Mapping[int, Person], token_of: Callable[[int, Person], str]
+) -> None:
+    """One subscription of the person's type for each place, with its user and the event of its registration."""
     now = timezone.now()
-    people = {place: Person.at(place) for place in places}
     users = add_users(application_id, people.values(), now)
     ids = {place: new_id() for place in places}
     with connection.cursor() as cursor:
         with cursor.copy(_COPY_SUBSCRIPTIONS) as copy:
             for place, person in people.items():
-                ios_or_android_token = apns_token if person.type == IOS else fcm_token
-                token = ios_or_android_token(gone=has_removed_the_app(place))
+                token = token_of(place, person)
                 copy.write_row(
                     (
                         *(ids[place], application_id, users.get(person.external_id), person.type),
@@ -335,6 +347,11 @@ _COPY_EVENTS = """
         occurred_at
     ) FROM STDIN
 """
+
+
+def push_token(place: int, person: Person) -> str:
+    ios_or_android_token = apns_token if person.type == IOS else fcm_token
+    return ios_or_android_token(gone=has_removed_the_app(place))
 
 
 def apns_token(*, gone: bool) -> str:
