@@ -92,7 +92,7 @@ class _Row(NamedTuple):
 def _messages(delivery: WebhookDelivery) -> Iterator[dict[str, Any]]:
     ids = [str(key) for key in delivery.event_ids]
     messages = [f"{key[:-2]}00" for key in ids]  # an event's id is its message's but for the last byte
-    parameters = {
+    parameters: dict[str, Any] = {
         "application_id": delivery.application_id,
         "events": _array(ids),
         "messages": _array(dict.fromkeys(messages)),
