@@ -23,7 +23,8 @@ from apps.billing.services.settings import alert_settings_set
 from apps.campaigns.models import CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
-from apps.messaging.media.services import media_create
+from apps.messaging.inbox.models import InboxItem
+from apps.messaging.media.services import media_create, media_variant
 from apps.messaging.models import Dispatch, DispatchBatch, FollowUp, GatewayRequest, MessageEvent, MessageRequeue
 from apps.messaging.recorders import StatusCount, record
 from apps.messaging.services import template_create, template_update
@@ -51,7 +52,7 @@ from apps.subscriptions.status import Setter
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
-from tests.factories import make_checked_import, make_messages, pixels
+from tests.factories import make_checked_import, make_kakao_template, make_messages, pixels
 
 PASSWORD = "correct horse battery staple"
 
@@ -198,6 +199,15 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
         )
     )
     world.add(
+        InboxItem.objects.create(
+            id=message.pk,
+            application=application,
+            owner_id=user.pk,
+            dispatch_id=message.dispatch_id,
+            expires_at=now + timedelta(hours=1),
+        )
+    )
+    world.add(
         GatewayRequest.objects.create(
             application=application,
             credential_id=application.credentials.first().pk if application.credentials.exists() else user.pk,
@@ -207,6 +217,9 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
             references=["1"],
         )
     )
+
+    kakao_template = world.add(make_kakao_template(application, mark))
+    world.add(kakao_template.channel)
 
     webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{mark} hook")
     world.secrets += [webhook.secret, secret_rotate(endpoint=webhook.endpoint, overlap=timedelta(hours=1)).secret]
@@ -226,9 +239,10 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     )
     _add_billing(world, mark)
     _add_choices(world, mark)
-    world.add(
+    media = world.add(
         media_create(application=application, file_name=f"{mark} logo.png", chunks=[pixels()], by=f"{mark} somebody")
     )
+    world.add(media_variant(application=application, media_id=media.pk, channel="thumbnail"))
     world.add(make_checked_import(application, file_name=f"{mark} people.csv", external_id=f"{mark}-imported"))
     return world
 

@@ -16,9 +16,9 @@ from unfold import widgets
 from apps.messaging.media import selectors, services
 from apps.messaging.media.addresses import media_url
 from apps.messaging.media.images import CHANNEL_IMAGES
-from apps.messaging.media.models import MediaFile, MediaKind
+from apps.messaging.media.models import MediaFile, MediaKind, MediaVariant
 from apps.tenants.console.actions import row_action
-from apps.tenants.console.base import ScopedAdmin
+from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, rare_filter
 from apps.tenants.console.panels import Panel, table_panel
 
@@ -124,3 +124,18 @@ class MediaFileAdmin(ScopedAdmin):
 
     def _url(self, row: MediaFile, made: Any) -> str:
         return media_url(row.pk, selectors.variant_file_name(row, made), variant=made.name)
+
+
+@admin.register(MediaVariant)
+class MediaVariantAdmin(ReadOnlyAdmin):
+    read_scope = READ
+    application_path = "media__application"
+    list_display = ("media", "name", "content_type", "width", "height", "file_bytes", "created_at")
+    list_select_related = ("media",)
+    list_filter = (ApplicationFilter,)
+    fields = (*list_display, "sha256", "address", "id")
+    readonly_fields = fields
+
+    @admin.display(description=gettext_lazy("address"))
+    def address(self, row: MediaVariant) -> SafeString:
+        return format_html('<a href="{0}" rel="noreferrer" target="_blank">{0}</a>', selectors.variant_address(row))
