@@ -486,6 +486,10 @@ SOLAPI_URL = provider_url("SOLAPI_URL")
 TWILIO_URL = provider_url("TWILIO_URL")
 NHN_SMS_URL = provider_url("NHN_SMS_URL")
 NHN_KAKAO_URL = provider_url("NHN_KAKAO_URL")
+EMAIL_API_URL: str = env.str("EMAIL_API_URL", "")
+"""Where the APIs of e-mail providers are instead of at their own addresses: the stand-in's, for tests and the demo."""
+if EMAIL_API_URL and IS_PRODUCTION:
+    raise ImproperlyConfigured("EMAIL_API_URL is for stand-ins: production sends to the providers' own addresses")
 PROVIDER_CA_FILE: str = env.str("PROVIDER_CA_FILE", "")
 PROVIDER_CONNECTIONS: int = env.int("PROVIDER_CONNECTIONS", 8)
 PROVIDER_STREAMS: int = env.int("PROVIDER_STREAMS", 100)
@@ -609,6 +613,8 @@ SPECTACULAR_SETTINGS = {
         "ReportRunStateEnum": "apps.analytics.models.reports.RunState",
         "ReceiptStatusEnum": "apps.messaging.api.receipts.RECEIPT_STATUSES",
         "ReceiptTypeEnum": "apps.messaging.api.receipts.RECEIPT_TYPES",
+        "DeviceReportTypeEnum": "apps.messaging.inbox.services.REPORT_TYPES",
+        "InboxViewEnum": "apps.messaging.inbox.selectors.STATES",
         "ImportKindEnum": "apps.subscriptions.imports.models.ImportKind",
         "ImportModeEnum": "apps.subscriptions.imports.models.ImportMode",
         "ImportStateEnum": "apps.subscriptions.imports.models.ImportState",

@@ -94,8 +94,8 @@ def read_options(options: Mapping[str, Any]) -> EmailOptions:
         if check is None:
             raise ContentError(f"options.{name}", f"is not an option of an e-mail; there are {', '.join(_CHECKS)}")
         check(f"options.{name}", value)
-    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    return EmailOptions(**given)
+    given = [(name, tuple(value) if isinstance(value, list) else value) for name, value in options.items()]
+    return EmailOptions(**dict[str, Any](given))
 
 
 def check_options(options: Mapping[str, Any]) -> None:

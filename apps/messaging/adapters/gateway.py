@@ -21,7 +21,7 @@ import orjson
 from apps.messaging.adapters.base import ContentError, Delivery, Endpoint, Outcome, Result
 from automata_signal.metrics import provider_answered
 
-__all__ = ["GatewayAnswer", "GatewayCall", "GatewaySender", "HttpPool", "NotSent", "retry_after_s"]
+__all__ = ["GatewayAnswer", "GatewayCall", "GatewaySender", "GroupSender", "HttpPool", "NotSent", "retry_after_s"]
 
 IDLE_S = 0.01
 """How long to wait for answers before a source that had nothing is asked again."""
@@ -138,11 +138,8 @@ def retry_after_s(answer: GatewayAnswer) -> float | None:
     return float(value) if value.isdecimal() and len(value) < 8 else None
 
 
-class GatewaySender(ABC):
-    """A `Sender` for a gateway that takes up to `per_request` messages in a request.
-
-    The gateway's part is to build a request (`_build`) and to read what its answer says of each message (`_parse`).
-    """
+class GroupSender(ABC):
+    """A `Sender` whose deliveries leave in groups, each carried by one of a few threads."""
 
     provider: ClassVar[str]
     """The adapter's name."""
@@ -150,7 +147,6 @@ class GatewaySender(ABC):
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._pool = HttpPool(endpoint)
         self._threads: ThreadPoolExecutor | None = None
         self._owner = 0
 
@@ -173,7 +169,7 @@ class GatewaySender(ABC):
                     continue
                 group = gathered.setdefault(key, [])
                 group.append(delivery)
-                if len(group) >= self.per_request:
+                if len(group) >= self._at_most(key):
                     in_flight.add(self._submit(gathered.pop(key)))
                     yield from _answered(in_flight, timeout_s=0.0)
                 while len(in_flight) >= 2 * self._endpoint.connections:
@@ -188,13 +184,39 @@ class GatewaySender(ABC):
         if self._threads is not None and self._owner == os.getpid():
             self._threads.shutdown()
         self._threads = None
-        self._pool.close()
 
     def _submit(self, group: list[Delivery]) -> Future[list[Result]]:
         if self._threads is None or self._owner != os.getpid():
             self._owner = os.getpid()
             self._threads = ThreadPoolExecutor(self._endpoint.connections, thread_name_prefix=self.provider)
         return self._threads.submit(self._exchange, group)
+
+    def _key(self, delivery: Delivery) -> Hashable:
+        """Deliveries with the same key can go in one group. Raises `ContentError`."""
+        return None
+
+    def _at_most(self, key: Hashable) -> int:
+        """How many a group of this key takes."""
+        return self.per_request
+
+    @abstractmethod
+    def _exchange(self, group: list[Delivery]) -> list[Result]:
+        """Send a group, and a result for each of it; never raises, nor loses one. Runs in several threads."""
+
+
+class GatewaySender(GroupSender):
+    """A `Sender` for a gateway that takes up to `per_request` messages in a request.
+
+    The gateway's part is to build a request (`_build`) and to read what its answer says of each message (`_parse`).
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self._pool = HttpPool(endpoint)
+
+    def close(self) -> None:
+        super().close()
+        self._pool.close()
 
     def _exchange(self, group: list[Delivery]) -> list[Result]:
         """One request and what it says of each message; never raises, nor loses one."""
@@ -214,10 +236,6 @@ class GatewaySender(ABC):
         # What the gateway says nothing of may have left.
         missing = Result("", Outcome.UNKNOWN, "not_in_answer", answer.status)
         return [by_id.get(d.message_id) or missing._replace(message_id=d.message_id) for d in group]
-
-    def _key(self, delivery: Delivery) -> Hashable:
-        """Deliveries with the same key can go in one request. Raises `ContentError`."""
-        return None
 
     @abstractmethod
     def _build(self, deliveries: Sequence[Delivery]) -> GatewayCall:

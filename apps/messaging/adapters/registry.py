@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.messaging.adapters import email_content, in_app_content, kakao_content, push_content, sms_content
+from apps.messaging.adapters.anymail import AnymailAdapter
 from apps.messaging.adapters.apns import ApnsAdapter
 from apps.messaging.adapters.base import Adapter, Endpoint
 from apps.messaging.adapters.fcm import FcmAdapter
@@ -46,7 +47,7 @@ class Reach(NamedTuple):
 CHANNELS: dict[str, Reach] = {
     "iOSPush": Reach("push", (ApnsAdapter(),)),
     "AndroidPush": Reach("push", (FcmAdapter(),)),
-    "Email": Reach("email", (SmtpAdapter(),)),
+    "Email": Reach("email", (SmtpAdapter(), AnymailAdapter())),
     "InAppMessage": Reach("in_app", (InAppAdapter(),)),
     "SMS": Reach("sms", (SolapiAdapter(), TwilioAdapter(), NhnSmsAdapter())),
     "KakaoTalk": Reach("kakao_talk", (SolapiKakaoAdapter(), NhnKakaoAdapter())),
@@ -107,7 +108,7 @@ def endpoint_for(name: str, credential_id: UUID | None = None) -> Endpoint:
         "nhn_sms": {"url": settings.NHN_SMS_URL},
         "nhn_kakao": {"url": settings.NHN_KAKAO_URL},
         "smtp": {"url": ""},  # in the credential
-        "anymail": {"url": ""},  # the provider that the credential names
+        "anymail": {"url": settings.EMAIL_API_URL},  # of the provider that the credential names, unless told
         "in_app": {"url": ""},  # ourselves
     }
     return Endpoint(

@@ -17,8 +17,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from django.utils.translation import gettext_lazy
@@ -37,6 +36,7 @@ from apps.messaging.adapters.base import (
     summary_of,
 )
 from apps.messaging.adapters.email_building import Author, Envelope, PartsMaker, envelope_address
+from apps.messaging.adapters.gateway import GroupSender
 from apps.messaging.adapters.smtp_reasons import INVALID, SMTP, WITHOUT_ENHANCED, Reply, smtp_verdict
 from automata_signal import outgoing
 from automata_signal.metrics import provider_answered
@@ -44,10 +44,6 @@ from automata_signal.metrics import provider_answered
 __all__ = ["SmtpAdapter", "SmtpSender"]
 
 SECURITY = ("starttls", "tls", "none")
-CHUNK = 20
-"""Messages that a connection takes at a time."""
-IDLE_S = 0.005
-"""How long to wait for answers before a source that had nothing is asked again."""
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 20.0
 """A connection that was idle for longer is asked whether it is still there."""
@@ -184,60 +180,36 @@ class _Mail(NamedTuple):
     data: bytes
 
 
-class SmtpSender:
+class SmtpSender(GroupSender):
     """Open connections to one server with one credential. One `send` at a time, from one thread."""
 
+    provider = "smtp"
+    per_request = 20
+    """Messages that a connection takes at a time, one behind the other."""
+
     def __init__(self, credential: SmtpCredential, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
         sender = envelope_address(credential.from_address)
         assert sender is not None  # the credential was read
-        self._author = Author(
+        author = Author(
             sender.address,
             credential.from_name,
             credential.track_opens,
             credential.track_clicks,
             endpoint.public_url,
         )
-        self._maker = PartsMaker(self._author)
+        self._maker = PartsMaker(author)
         self._connections = _Connections(credential, endpoint)
-        self._endpoint = endpoint
-        self._threads: ThreadPoolExecutor | None = None
-        self._owner = 0
-
-    def send(self, deliveries: Iterable[Delivery | None]) -> Iterator[Result]:
-        """See `Sender.send`."""
-        in_flight: set[Future[list[Result]]] = set()
-        ready: list[_Mail] = []
-        try:
-            for delivery in deliveries:
-                if delivery is None:
-                    if ready:
-                        in_flight.add(self._submit(ready))
-                        ready = []
-                    yield from _answered(in_flight, timeout_s=IDLE_S)
-                    continue
-                prepared = self._prepared(delivery)
-                if isinstance(prepared, Result):
-                    yield prepared
-                    continue
-                ready.append(prepared)
-                if len(ready) >= CHUNK:
-                    in_flight.add(self._submit(ready))
-                    ready = []
-                    yield from _answered(in_flight, timeout_s=0.0)
-                while len(in_flight) >= 2 * self._endpoint.connections:
-                    yield from _answered(in_flight, timeout_s=None)
-            if ready:
-                in_flight.add(self._submit(ready))
-            while in_flight:
-                yield from _answered(in_flight, timeout_s=None)
-        finally:
-            wait(in_flight)  # nothing is on the wire when the caller goes on
 
     def close(self) -> None:
-        if self._threads is not None and self._owner == os.getpid():
-            self._threads.shutdown()
-        self._threads = None
+        super().close()
         self._connections.close()
+
+    def _exchange(self, group: list[Delivery]) -> list[Result]:
+        prepared = [self._prepared(delivery) for delivery in group]
+        results = [one for one in prepared if isinstance(one, Result)]
+        mails = [one for one in prepared if isinstance(one, _Mail)]
+        return results + self._connections.deliver(mails)
 
     def _prepared(self, delivery: Delivery) -> _Mail | Result:
         envelope = envelope_address(delivery.address)
@@ -248,23 +220,6 @@ class SmtpSender:
         except ContentError as error:
             return Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {error.field}")
         return _Mail(delivery.message_id, envelope, data)
-
-    def _submit(self, mails: list[_Mail]) -> Future[list[Result]]:
-        if self._threads is None or self._owner != os.getpid():
-            self._owner = os.getpid()
-            self._threads = ThreadPoolExecutor(self._endpoint.connections, thread_name_prefix="smtp")
-        return self._threads.submit(self._connections.deliver, mails)
-
-
-def _answered(in_flight: set[Future[list[Result]]], *, timeout_s: float | None) -> Iterator[Result]:
-    """The results of chunks that are answered; waits for one of them for `timeout_s`."""
-    if not in_flight:
-        if timeout_s:
-            time.sleep(timeout_s)
-        return
-    for future in wait(in_flight, timeout_s, FIRST_COMPLETED).done:
-        in_flight.discard(future)
-        yield from future.result()
 
 
 def _all_of(mails: deque[_Mail]) -> Iterator[_Mail]:

@@ -1,13 +1,22 @@
-"""What an e-mail's options say of its links, unless told: by what it is sent for."""
+"""E-mail: what its options say of its links unless told, and who reads the providers' reports."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from apps.messaging.content import ContentSource
+from apps.messaging.content import ContentSource, register_preparer
 from apps.messaging.models import Purpose
+from apps.messaging.receipts import anymail
+from apps.messaging.receipts.providers import PARSERS
+from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application
+
+
+def register_email() -> None:
+    """At start-up."""
+    register_preparer(ChannelType.EMAIL, complete_email)
+    PARSERS["anymail"] = anymail.parse
 
 
 def complete_email(application: Application, source: ContentSource) -> ContentSource:
