@@ -19,6 +19,8 @@ from django.utils.translation import gettext_lazy
 from apps.messaging import services
 from apps.messaging.chains import admin as chains_admin  # noqa: F401
 from apps.messaging.content import source_on_channel
+from apps.messaging.inbox import admin as inbox_admin  # noqa: F401
+from apps.messaging.kakao import admin as kakao_admin  # noqa: F401  # registers their pages
 from apps.messaging.media import admin as media_admin  # noqa: F401  # registers their pages
 from apps.messaging.models import (
     BatchState,
@@ -38,7 +40,6 @@ from apps.messaging.receipts import admin as receipts_admin  # noqa: F401
 from apps.messaging.requeue import message_requeue
 from apps.messaging.selectors import message_content, message_events
 from apps.messaging.services import batch_of
-from apps.messaging.kakao import admin as kakao_admin  # noqa: F401  # registers their pages
 from apps.messaging.webhooks import admin as webhooks_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.admin import masked, subscription_ids_by_token, user_ids, with_sealed_token
 from apps.subscriptions.models import AppUser, Subscription

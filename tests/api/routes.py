@@ -50,6 +50,10 @@ _STATE = (200, 409)
 """For steps of a campaign that its draft cannot take: the 409 says that the campaign was found."""
 
 
+_NO_PROVIDER = (200, 201, 503)
+"""The provider is not there; the 503 says that the credential was found and asked with."""
+
+
 def _items(world: World) -> dict[str, Any]:
     return {"ids": [world.ids["message_id"]]}
 
@@ -175,6 +179,18 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "messages/sms-parts"): _("templates:read", body=lambda w: {"body": "b"}),
     ("POST", "messages/requeue"): _("messages:send", body=lambda w: {"error_reason": "canceled"}, answers=202),
     ("GET", "messages/requeues/{requeue_id}"): _("messages:read"),
+    ("GET", "kakao/channels"): _("templates:read"),
+    ("POST", "kakao/sync"): _("templates:write", answers=_NO_PROVIDER),
+    ("GET", "kakao/templates"): _("templates:read"),
+    ("POST", "kakao/templates"): _(
+        "templates:write",
+        body=lambda w: {"channel_id": w.ids["kakao_channel_id"], "code": "T2", "name": "n", "content": "c"},
+        answers=_NO_PROVIDER,
+    ),
+    ("GET", "kakao/templates/{kakao_template_id}"): _("templates:read"),
+    ("DELETE", "kakao/templates/{kakao_template_id}"): _("templates:write", answers=409),
+    ("POST", "kakao/templates/{kakao_template_id}/inspection"): _("templates:write", answers=409),
+    ("DELETE", "kakao/templates/{kakao_template_id}/inspection"): _("templates:write", answers=409),
     ("GET", "webhooks"): _("webhooks:read"),
     ("POST", "webhooks"): _("webhooks:write", body=lambda w: {"url": "https://hooks.example/"}, answers=201),
     ("GET", "webhooks/{webhook_id}"): _("webhooks:read"),

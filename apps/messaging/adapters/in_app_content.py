@@ -292,7 +292,7 @@ def _scheme_of(field: str, value: Any) -> str:
     if not value.isprintable() or any(letter in value for letter in " \\<>\"'`"):
         raise ContentError(field, "holds a character that an address cannot have")
     try:
-        return urlsplit(value).scheme.lower()
+        return str(urlsplit(value).scheme).lower()
     except ValueError:
         raise ContentError(field, "is not an address") from None
 

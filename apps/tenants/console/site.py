@@ -78,6 +78,8 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("campaigns.MessageCampaign", _("Campaigns"), "campaign"),
             _Item("campaigns.Segment", _("Segments"), "group_work"),
             _Item("messaging.MessageTemplate", _("Templates"), "draft"),
+            _Item("messaging.KakaoTemplate", _("Alimtalk templates"), "fact_check"),
+            _Item("messaging.KakaoChannel", _("Kakao channels"), "forum"),
             _Item("messaging.MediaFile", _("Media"), "image"),
         ],
     ),
@@ -86,6 +88,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
         [
             _Item("messaging.Message", _("Messages"), "chat"),
             _Item("messaging.MessageEvent", _("Message events"), "timeline"),
+            _Item("messaging.InboxItem", _("Inboxes"), "inbox"),
         ],
     ),
     (
