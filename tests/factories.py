@@ -10,6 +10,7 @@ from uuid import UUID
 from django.utils import timezone
 from PIL import Image
 
+from apps.messaging.kakao.models import KakaoChannel, KakaoTemplate
 from apps.messaging.models import Dispatch, DispatchBatch, Message
 from apps.subscriptions.handles import handle_for
 from apps.subscriptions.imports.models import Import
@@ -18,6 +19,7 @@ from apps.subscriptions.imports.steps import import_run
 from apps.subscriptions.models import AppUser, Subscription
 from apps.subscriptions.services.subscriptions import token_digest
 from apps.tenants.models import Application
+from apps.tenants.services import credential_create
 from automata_signal.ids import new_range
 
 
@@ -48,6 +50,24 @@ def make_subscriptions(application: Application, tokens: Sequence[str], *, type:
 
 def make_user(application: Application, external_id: str = "u-1", **properties) -> AppUser:
     return AppUser.objects.create(application=application, external_id=external_id, properties=properties)
+
+
+def make_kakao_template(application: Application, mark: str = "") -> KakaoTemplate:
+    """An approved Alimtalk template of a channel and a credential of its own."""
+    secret = {"app_key": "abcdefgh", "secret_key": "not-a-real-one"}
+    credential = credential_create(application=application, provider="nhn_kakao", name=f"{mark} kakao", secret=secret)
+    channel = KakaoChannel.objects.create(
+        application=application, credential=credential, provider="nhn_kakao", sender_key="k" * 40, search_id=f"@{mark}"
+    )
+    return KakaoTemplate.objects.create(
+        application=application,
+        channel=channel,
+        code="T1",
+        name=f"{mark} template",
+        content="#{name}",
+        state="approved",
+        comments=[{"text": f"{mark} comment", "by": "kakao", "at": ""}],
+    )
 
 
 def make_dispatch(application: Application, **fields) -> Dispatch:

@@ -29,7 +29,14 @@ from apps.tenants.models import Application, ChannelCredential, KeyKind, Operato
 from apps.tenants.services import key_create, membership_set, operator_create
 from automata_signal.ids import new_id
 from tests.conftest import ApiClient
-from tests.factories import make_checked_import, make_messages, make_subscription, make_user, pixels
+from tests.factories import (
+    make_checked_import,
+    make_kakao_template,
+    make_messages,
+    make_subscription,
+    make_user,
+    pixels,
+)
 
 PASSWORD = "correct horse battery staple"
 
@@ -112,6 +119,7 @@ def make_world(name: str) -> World:
     delivery = endpoint_test(endpoint=webhook, by=name)
     WebhookDelivery.objects.filter(pk=delivery.pk).update(state="delivered")
     media = media_create(application=application, file_name=f"{name} logo.png", chunks=[pixels()], by=name)
+    kakao_template = make_kakao_template(application, name)
     imported = make_checked_import(application, file_name=f"{name} people.csv", external_id=f"{name}-imported")
     category = category_create(application=application, slug="news", name_en=f"{name} news")
     address = address_of("Email", f"{name}@example.com", reason="manual", note=f"{name} note")
@@ -156,6 +164,8 @@ def make_world(name: str) -> World:
             "export_id": str(export.pk),
             "import_id": str(imported.pk),
             "media_id": str(media.pk),
+            "kakao_template_id": str(kakao_template.pk),
+            "kakao_channel_id": str(kakao_template.channel_id),
             "category_id": str(category.pk),
             "suppression_id": str(suppression.pk),
             "notice_id": str(notice.pk),
@@ -187,7 +197,7 @@ def missing_ids() -> dict[str, str]:
     """Ids that look like real ones, of nothing."""
     names = ("key_id", "credential_id", "user_id", "subscription_id", "template_id", "segment_id", "campaign_id")
     names = (*names, "message_id", "requeue_id", "import_id", "report_id", "export_id", "webhook_id", "delivery_id")
-    names = (*names, "category_id", "suppression_id", "notice_id", "media_id")
+    names = (*names, "category_id", "suppression_id", "notice_id", "media_id", "kakao_template_id", "kakao_channel_id")
     return {name: str(new_id()) for name in names} | {"external_id": "nobody"}
 
 

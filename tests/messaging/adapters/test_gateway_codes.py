@@ -18,6 +18,7 @@ from apps.messaging.adapters.kakao_reasons import (
     nhn_kakao_reply,
     nhn_kakao_report,
 )
+from apps.messaging.adapters.nhn_kakao import NhnKakaoAdapter
 from apps.messaging.adapters.nhn_sms import NhnSmsAdapter
 from apps.messaging.adapters.sms_reasons import (
     NHN_RECEIPTS,
@@ -32,6 +33,7 @@ from apps.messaging.adapters.sms_reasons import (
     twilio_verdict,
 )
 from apps.messaging.adapters.solapi import SolapiAdapter
+from apps.messaging.adapters.solapi_kakao import SolapiKakaoAdapter
 from apps.messaging.adapters.twilio import TwilioAdapter
 from apps.messaging.receipts import nhn, solapi, twilio
 from apps.messaging.receipts.providers import Hook
@@ -149,6 +151,9 @@ def test_a_fallback_is_sent_where_the_first_cannot_arrive_any_more(provider, rea
     assert fallback_is_sensible(provider, reason) is is_sensible
 
 
+TEXT = Content(body="Hi")
+
+
 # --- Asked of the stand-ins ----------------------------------------------------------------------------------------
 
 
@@ -161,9 +166,9 @@ def named(provider, kind, channel="sms"):
     }
 
 
-def sent(adapter, secret, endpoint, numbers):
+def sent(adapter, secret, endpoint, numbers, content=TEXT):
     """Send to all of them; code → result."""
-    content, ids = Content(body="Hi"), {str(uuid4()): code for code in numbers}
+    ids = {str(uuid4()): code for code in numbers}
     deliveries = [
         Delivery(message_id, number if number.startswith("+") else f"+82{number[1:]}", content)
         for message_id, number in zip(ids, numbers.values(), strict=True)
@@ -265,3 +270,49 @@ def test_every_code_of_nhn(nhn_sandbox):
     check_reports(receipts, {f"dlr_{code}": verdict for code, verdict in NHN_RECEIPTS.items()})
     assert {*reports} >= set(NHN_SMS_REPORTS)
     assert {*receipts} == {f"dlr_{code}" for code in NHN_RECEIPTS}
+
+
+def alimtalk(control, provider, **registration):
+    """A profile and a template that the stand-in knows, and the content that names them."""
+    control.register_profiles({"id": "KA01PF", **registration})
+    approved = "APPROVED" if provider == "solapi_kakao" else "TSC03"
+    control.register_templates({"id": "T1", "profile": "KA01PF", "name": "n", "content": "Hi", "status": approved})
+    control.settings(report_attempts=1)
+    resolved = {"sender_key": "KA01PF", "code": "T1", "content": "Hi", "names": []}
+    return Content(body="Hi", options={"template_code": "T1", "resolved": {provider: resolved}})
+
+
+def test_every_code_of_alimtalk_by_solapi(solapi_sandbox):
+    control, account = reset_gateway(solapi_sandbox).control, SolapiAccount()
+    control.register_keys(account.registration())
+    control.report_to("http://127.0.0.1:9/", secret=account.webhook_secret)
+    content = alimtalk(control, "solapi_kakao")
+    secret = {"api_key": account.api_key, "api_secret": account.api_secret}
+    endpoint, adapter = endpoint_of(solapi_sandbox), SolapiKakaoAdapter()
+    results, _ = sent(adapter, secret, endpoint, named("solapi", "refused", "kakao"), content)
+    check_replies(results, SOLAPI)
+    _, ids = sent(adapter, secret, endpoint, named("solapi", "reported", "kakao"), content)
+    secret["webhook_secret"] = account.webhook_secret
+    posts = control.wait_for_reports()["log"]
+    reports = {ids[r.message_id]: r for post in posts for r in hooked(solapi.parse, post, secret).reports}
+    check_reports(reports, SOLAPI)
+    assert set(reports) == set(SOLAPI) - {"2000", "3000"}
+    assert not control.findings()
+
+
+def test_every_code_of_alimtalk_by_nhn(nhn_sandbox):
+    control, app = reset_gateway(nhn_sandbox).control, NhnApp(service="kakao")
+    control.register_keys(app.registration())
+    control.report_to("http://127.0.0.1:9/", secret=app.webhook_signature)
+    content = alimtalk(control, "nhn_kakao", account=app.app_key)
+    secret = {"app_key": app.app_key, "secret_key": app.secret_key}
+    endpoint, adapter = endpoint_of(nhn_sandbox), NhnKakaoAdapter()
+    results, _ = sent(adapter, secret, endpoint, named("nhn", "kakao-refused", "kakao"), content)
+    check_replies(results, {code: v for code, v in NHN_KAKAO_REPLIES.items() if code != "-9999"})
+    _, ids = sent(adapter, secret, endpoint, named("nhn", "kakao-reported", "kakao"), content)
+    secret["webhook_signature"] = app.webhook_signature
+    posts = control.wait_for_reports()["log"]
+    reports = {ids[r.message_id]: r for post in posts for r in hooked(nhn.parse_kakao, post, secret).reports}
+    check_reports(reports, NHN_KAKAO_REPORTS)
+    assert set(NHN_KAKAO_REPORTS) - set(reports) == {"3005", "4000", "4001", "4161"}
+    assert not control.findings()
