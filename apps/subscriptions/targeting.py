@@ -16,6 +16,7 @@ Fields and their operators (every one also has `ne`, `not_in`, `not_exists` wher
 - `subscribed_at`, `unsubscribed_at`, `created_at`, `last_active_at`, `user.created_at`, `user.last_active_at`:
   older_than, within (`15m`, `12h`, `30d`, `2w`); before, after, between (ISO 8601 with zone); exists.
 - `external_id`: eq, in, exists.
+- `consent.<channel>` (push, email, sms, kakao_talk, in_app): eq, ne with true or false: consent to advertising there.
 - `tags.<name>` (all that follows is one name, dots too) and `user.<property>` (dots go deeper): eq, in (text, numbers,
   booleans); lt, lte, gt, gte, between (numbers); contains (part of a text, or an element of a list); prefix; exists.
 
@@ -544,6 +545,37 @@ def _checked_number(raw: int | float) -> int | float:
     return raw
 
 
+_CHANNELS = ("push", "email", "sms", "kakao_talk", "in_app")
+
+
+class _Consent(_Field):
+    """Consent to advertising on a channel, by the unique key of consents; nobody is without an answer."""
+
+    __slots__ = ("_channel",)
+
+    ops = frozenset({"eq", "ne"})
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"consent to advertising by {channel}")
+        self._channel = channel
+
+    def item(self, op: str, raw: object) -> bool:
+        if not isinstance(raw, bool):
+            raise _Wrong("must be true or false")
+        return raw
+
+    def sql(self, op: str, value: Any, builder: _Builder) -> str:
+        builder.params.append(self._channel)
+        return (
+            f"{'' if value else 'NOT '}EXISTS (SELECT 1 FROM subscriptions_marketingconsent mc"
+            " WHERE mc.application_id = s.application_id AND mc.subject_id = coalesce(s.user_id, s.id)"
+            " AND mc.channel = %s::text AND mc.is_given)"
+        )
+
+    def show(self, value: Any) -> str:
+        return "given" if value else "not given"
+
+
 _COLUMNS: Final[dict[str, _Field]] = {
     "type": _Type("type", "s.type"),
     "country": _Country("country", "s.country_code"),
@@ -561,7 +593,7 @@ _COLUMNS: Final[dict[str, _Field]] = {
     "user.created_at": _Date("user created", "u.created_at"),
     "user.last_active_at": _Date("user last active", "u.last_active_at"),
 }
-FIELDS: Final = (*_COLUMNS, "tags.<name>", "user.<property>")
+FIELDS: Final = (*_COLUMNS, "tags.<name>", "user.<property>", *(f"consent.{channel}" for channel in _CHANNELS))
 """Every targetable field, for help and documentation."""
 
 
@@ -579,6 +611,8 @@ def _field(name: str) -> _Field:
         if any(_STEP_LIKE_INDEX.fullmatch(step) for step in path[1:]):
             raise _Wrong("a path does not go into lists; use contains")
         return _Json(f"user {rest}", "u.properties", path)
+    if source == "consent" and rest in _CHANNELS:
+        return _Consent(rest)
     raise _Wrong(f"unknown field {name!r}; known are {', '.join(FIELDS)}")
 
 

@@ -57,6 +57,27 @@ def finds(criteria: object, row: uuid.UUID) -> bool:
     return row in selected(criteria)
 
 
+def test_consent_is_asked_of_the_user_or_of_who_has_none(app) -> None:
+    from apps.subscriptions.preferences.consents import Choices, MarketingChoice, preferences_set
+    from apps.subscriptions.preferences.subjects import Subject
+
+    user = AppUser.objects.create(application=app, external_id="agreed")
+    agreed, silent = subscription(app, user), subscription(app)
+    choices = Choices({"push": MarketingChoice(True)})
+    preferences_set(subject=Subject.of_user(user), choices=choices, source="api")
+    assert selected(when("consent.push", "eq", True)) == {agreed}
+    assert selected(when("consent.push", "eq", False)) == selected(when("consent.push", "ne", True)) == {silent}
+    assert selected(when("consent.sms", "eq", True)) == set()
+    assert describe(when("consent.push", "eq", True)) == "consent to advertising by push is given"
+    for wrong in (
+        when("consent.push", "eq", "yes"),
+        when("consent.fax", "eq", True),
+        when("consent.push", "in", [True]),
+    ):
+        with pytest.raises(TargetingError):
+            validate_criteria(wrong)
+
+
 def test_empty_criteria_select_everybody_reachable(app) -> None:
     rows = {subscription(app), subscription(app, type="Email")}
     subscription(app, subscription_status=-2)
