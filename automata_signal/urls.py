@@ -10,9 +10,10 @@ from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.analytics.reports import unsubscribing
-from apps.subscriptions.preferences.pages import views as link_pages
+from apps.messaging.email import opening
 from apps.messaging.media.views import media_file
 from apps.messaging.receipts import hooks
+from apps.subscriptions.preferences.pages import views as link_pages
 from automata_signal import api, downloads
 
 
@@ -29,6 +30,8 @@ urlpatterns = [
     path("e/unsubscribe/<str:token>", link_pages.unsubscribe_page),
     path("e/preferences/<str:token>", link_pages.preferences_page),
     path("e/confirm/<str:token>", link_pages.confirm_page),
+    path("e/c/<str:token>", opening.follow_link),
+    path("e/o/<str:token>.gif", opening.show_pixel),
     path("reports/unsubscribe", unsubscribing.unsubscribe_page),
     path("account/password", TemplateView.as_view(template_name="tenants/password.html")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -81,6 +81,8 @@ def _decoded(token: str, key: bytes, *, longest: int) -> bytes:
         stored = a2b_base64(token.translate(_TO_STANDARD) + "=" * (-len(token) % 4), strict_mode=True)
     except NotBase64:
         raise LinkForged("not one of our links") from None
+    if urlsafe_b64encode(stored).rstrip(b"=").decode("ascii") != token:  # a second spelling of the same bytes
+        raise LinkForged("not one of our links")
     mac, body = stored[:_MAC_BYTES], stored[_MAC_BYTES:]
     if not hmac.compare_digest(mac, hmac.digest(key, body, "sha256")[:_MAC_BYTES]):
         raise LinkForged("not one of our links")
