@@ -8,7 +8,7 @@ from email import message_from_string, policy
 
 import pytest
 
-from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome
+from apps.messaging.adapters.base import Attachment, Content, CredentialError, Delivery, Endpoint, Outcome
 from apps.messaging.adapters.smtp import SmtpAdapter
 from apps.messaging.adapters.smtp_reasons import SMTP, WITHOUT_ENHANCED, Reply, smtp_verdict
 from automata_signal.ids import new_id
@@ -269,3 +269,47 @@ def test_a_malformed_secret_is_refused_with_its_field(smtp_relay, changes, field
     with pytest.raises(CredentialError) as caught:
         SmtpAdapter().check_secret(smtp_secret(smtp_relay, **changes))
     assert caught.value.field == field
+
+
+def test_a_server_that_hangs_up_on_everybody_loses_and_doubles_nothing(smtp_relay, open_sender):
+    sent = [delivery(f"user{n}@example.net") for n in range(400)]
+
+    def with_a_cut():
+        for number, one in enumerate(sent):
+            if number == 200:
+                smtp_relay.control.disconnect()
+            yield one
+
+    results = {result.message_id: result for result in open_sender().send(with_a_cut())}
+    assert results.keys() == {one.message_id for one in sent}
+    counts = Counter(result.outcome for result in results.values())
+    assert counts.keys() <= {Outcome.ACCEPTED, Outcome.UNKNOWN, Outcome.TRANSIENT}
+    assert counts[Outcome.UNKNOWN] <= 2  # one for each connection
+    assert not smtp_relay.control.duplicates()
+    arrived = {entry["token"] for entry in smtp_relay.control.entries(outcome="accepted")}
+    assert {one.address for one in sent if results[one.message_id].outcome is Outcome.ACCEPTED} <= arrived
+    assert not {one.address for one in sent if results[one.message_id].outcome is Outcome.TRANSIENT} & arrived
+
+
+def test_attachments_arrive_as_they_were(smtp_relay, open_sender):
+    files = (
+        Attachment("견적서 " + "긴" * 60 + ".pdf", "application/pdf", bytes(range(256)) * 40),
+        Attachment('a"b\r\nX-Evil: 1.txt', "text/html\r\nX: y", b".\r\n..\r\nhello"),
+    )
+    outcomes(open_sender(), "anna@example.net", content=Content("Hi", "<p>x</p>", attachments=files))
+    mail = mail_of(smtp_relay)
+    parts = list(mail.iter_attachments())
+    assert [part.get_content_type() for part in parts] == ["application/pdf", "application/octet-stream"]
+    assert [part.get_payload(decode=True) for part in parts] == [file.content for file in files]
+    assert parts[0].get_filename() == files[0].name
+    assert parts[1].get_filename() == "a'bX-Evil: 1.txt"
+    assert mail.get_body(("html",)).get_content().startswith("<p>x</p>")
+
+
+@pytest.mark.parametrize("text", [".", ".a\n.\n..b", "x" * 5_000, "끝.\r\n\r\n.", "a\rb", " \n \n", "tab\t \nend "])
+def test_any_text_arrives_as_it_was(smtp_relay, open_sender, text):
+    content = Content("Hi", text, options={"format": "text", "list_unsubscribe": False})
+    outcomes(open_sender(), "anna@example.net", content=content)
+    mail = mail_of(smtp_relay)
+    expected = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert mail.get_content().replace("\r\n", "\n").rstrip("\n") == expected.rstrip("\n")
