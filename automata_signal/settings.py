@@ -605,6 +605,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
     "ENUM_NAME_OVERRIDES": {
         "SubscriptionTypeEnum": "apps.subscriptions.models.SubscriptionType",
+        "ChannelTypeEnum": "apps.tenants.channels.ChannelType",
         "CampaignStatusEnum": "apps.campaigns.models.CampaignStatus",
         "MessageStatusEnum": "apps.messaging.models.MessageStatus",
         "KeyKindEnum": "apps.tenants.models.KeyKind",
@@ -621,8 +622,15 @@ SPECTACULAR_SETTINGS = {
         "LedgerKindEnum": "apps.billing.models.TransactionKind",
         "AlertKindEnum": "apps.billing.models.AlertKind",
         "MediaKindEnum": "apps.messaging.media.models.MediaKind",
+        "ImageOfChannelEnum": "apps.messaging.media.images.CHANNEL_IMAGES",
+        "SuppressionReasonEnum": "apps.subscriptions.preferences.models.SuppressionReason",
+        "SuppressionTypeEnum": "apps.subscriptions.preferences.suppressing.TYPES",
         "WebhookDeliveryStateEnum": "apps.messaging.webhooks.models.DeliveryState",
         "OnConflictEnum": "apps.subscriptions.imports.models.OnConflict",
+        "ConsentEventTypeEnum": "apps.subscriptions.preferences.models.ConsentEventType",
+        "ConsentSourceEnum": "apps.subscriptions.preferences.models.ConsentSource",
+        "NoticeKindEnum": "apps.subscriptions.preferences.models.NoticeKind",
+        "NoticeStateEnum": "apps.subscriptions.preferences.models.NoticeState",
     },
 }
 

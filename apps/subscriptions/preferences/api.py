@@ -55,6 +55,8 @@ TAG = ["preferences"]
 SUPPRESSION_TAG = ["suppressions"]
 READ, WRITE = "preferences:read", "preferences:write"
 SUPPRESSION_NOTE_MAX = 200
+TYPE_CHOICES = [(type_, type_) for type_ in TYPES]
+"""Types of subscription whose addresses can be on the suppression list."""
 
 
 # --- What a subject wants --------------------------------------------------------------------------------------------
@@ -479,13 +481,13 @@ class CategoryView(SignalView):
 class SuppressionFilters(StrictSerializer):
     from_text = True
 
-    type = serializers.ChoiceField([(type_, type_) for type_ in TYPES], required=False)
+    type = serializers.ChoiceField(TYPE_CHOICES, required=False)
     reason = serializers.ChoiceField(SuppressionReason.choices, required=False)
     address = serializers.CharField(max_length=TOKEN_MAX, required=False, help_text="Whole; needs `type`")
 
 
 class SuppressionInput(StrictSerializer):
-    type = serializers.ChoiceField([(type_, type_) for type_ in TYPES])
+    type = serializers.ChoiceField(TYPE_CHOICES)
     address = Text(max_length=TOKEN_MAX, help_text="E-mail address, or phone number in E.164 form")
     reason = serializers.ChoiceField(SuppressionReason.choices, required=False, help_text="manual unless told")
     note = Text(max_length=SUPPRESSION_NOTE_MAX, required=False, allow_blank=True)
@@ -496,7 +498,7 @@ class SuppressionRemoveInput(StrictSerializer):
 
 
 class SuppressionImportInput(StrictSerializer):
-    type = serializers.ChoiceField([(type_, type_) for type_ in TYPES], required=False)
+    type = serializers.ChoiceField(TYPE_CHOICES, required=False)
     content = Text(max_length=3_900_000, help_text="CSV with the columns address and, if need be, type, reason, note")
 
 
