@@ -64,7 +64,6 @@ class ValidationFailed(SignalError):
         """For the common case of one field."""
         return cls(f"{field}: {message}", details=[FieldProblem(field, message)])
 
-
     def within(self, place: str) -> ValidationFailed:
         """The same of something at `place`: `chain.steps.0`."""
         details = [FieldProblem(f"{place}.{problem.field}", problem.message) for problem in self.details]

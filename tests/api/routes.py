@@ -129,9 +129,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
         "suppressions:write", body=lambda w: {"note": "it was a mistake"}, answers=204
     ),
     ("GET", "media"): _("media:read"),
-    ("POST", "media"): _(
-        "media:write", body=lambda w: {"file_name": "a.txt", "content": "aGVsbG8="}, answers=201
-    ),
+    ("POST", "media"): _("media:write", body=lambda w: {"file_name": "a.txt", "content": "aGVsbG8="}, answers=201),
     ("GET", "media/{media_id}"): _("media:read"),
     ("POST", "media/{media_id}/variants"): _("media:write", body=lambda w: {"channel": "thumbnail"}),
     ("POST", "media/{media_id}/links"): _("media:read", body=lambda w: {"valid_s": 60}),

@@ -7,7 +7,11 @@ import pytest
 from tests.api.routes import ENTRIES, PUBLIC, SDK, address, caller_of, described, offered, urlconf
 from tests.api.world import StrictClient, is_in_the_envelope
 
-OTHER_ADDRESSES = {"", "account/password", "downloads", "reports/unsubscribe", "api/schema/", "api/docs/", "^api/"}
+OTHER_ADDRESSES = {
+    *("", "account/password", "downloads", "reports/unsubscribe", "api/schema/", "api/docs/", "^api/"),
+    *("m/{token}/{name}", "webhooks/{provider}/{credential_id}"),
+    *("e/unsubscribe/{token}", "e/preferences/{token}", "e/confirm/{token}", "e/c/{token}", "e/o/{token}.gif"),
+}
 
 
 def test_every_route_has_an_entry():

@@ -115,7 +115,9 @@ def make_world(name: str) -> World:
     requeue = MessageRequeue.objects.create(
         application=application, error_reason=f"{name} reason", until=timezone.now(), finished_at=timezone.now()
     )
-    webhook = endpoint_create(application=application, url="https://hooks.example/", description=f"{name} hook").endpoint
+    webhook = endpoint_create(
+        application=application, url="https://hooks.example/", description=f"{name} hook"
+    ).endpoint
     delivery = endpoint_test(endpoint=webhook, by=name)
     WebhookDelivery.objects.filter(pk=delivery.pk).update(state="delivered")
     media = media_create(application=application, file_name=f"{name} logo.png", chunks=[pixels()], by=name)

@@ -38,14 +38,15 @@ def settings_read() -> dict[str, ast.Call]:
 
 
 def default_of(call: ast.Call) -> str | None:
-    """The default as text, if it stands there as a value; None if it is computed."""
+    """The default as one would set it, if it stands there as a value; None if it is computed."""
     given = [*call.args[1:], *(keyword.value for keyword in call.keywords if keyword.arg == "default")]
     if not given or (isinstance(call.func, ast.Name) and call.func.id == "secret"):
         return None
     try:
-        return str(ast.literal_eval(given[0]))
+        value = ast.literal_eval(given[0])
     except ValueError:
         return None
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def provider_defaults() -> dict[str, str]:
@@ -60,10 +61,10 @@ def test_the_table_of_settings_is_complete_and_has_their_defaults():
     calls = settings_read()
     assert shown.keys() == calls.keys()
     known = {name: default_of(call) for name, call in calls.items()} | provider_defaults()
-    stated = {name: default for name, default in known.items() if default not in (None, "", "[]")}
+    stated = {name: default for name, default in known.items() if default}
     assert len(stated) > 30
     assert {name: codes(shown[name])[:1] for name in stated} == {name: [default] for name, default in stated.items()}
-    without = {name for name, default in known.items() if default in ("", "[]")}
+    without = {name for name, default in known.items() if default == ""}
     assert {name for name in shown if shown[name] == "none"} >= without
 
 

@@ -149,13 +149,14 @@ class KakaoTemplateView(SignalView):
     scopes: ClassVar = {"GET": READ, "DELETE": WRITE}
 
     @extend_schema(operation_id="kakao_templates_read", tags=["kakao"], responses=KakaoTemplateOutput)
-    def get(self, request: Request, template_id: UUID) -> Response:
-        return Response(represent(services.template_get(application=self.application, template_id=template_id)))
+    def get(self, request: Request, kakao_template_id: UUID) -> Response:
+        return Response(represent(services.template_get(application=self.application, template_id=kakao_template_id)))
 
     @extend_schema(operation_id="kakao_templates_delete", tags=["kakao"], responses={204: NOTHING})
-    def delete(self, request: Request, template_id: UUID) -> Response:
+    def delete(self, request: Request, kakao_template_id: UUID) -> Response:
         """Delete it at the provider and here. 409 `TEMPLATE_STATE` for an approved one."""
-        services.template_delete(template=services.template_get(application=self.application, template_id=template_id))
+        template = services.template_get(application=self.application, template_id=kakao_template_id)
+        services.template_delete(template=template)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -168,14 +169,14 @@ class KakaoInspectionView(SignalView):
         request=KakaoInspectionInput,
         responses=KakaoTemplateOutput,
     )
-    def post(self, request: Request, template_id: UUID) -> Response:
+    def post(self, request: Request, kakao_template_id: UUID) -> Response:
         """Have Kakao inspect a draft, or one that was rejected. 409 `TEMPLATE_STATE`, `PROVIDER_REFUSED`."""
         given = validated(KakaoInspectionInput, request.data)
-        template = services.template_get(application=self.application, template_id=template_id)
+        template = services.template_get(application=self.application, template_id=kakao_template_id)
         return Response(represent(services.template_request_inspection(template=template, **given)))
 
     @extend_schema(operation_id="kakao_templates_inspect_cancel", tags=["kakao"], responses=KakaoTemplateOutput)
-    def delete(self, request: Request, template_id: UUID) -> Response:
+    def delete(self, request: Request, kakao_template_id: UUID) -> Response:
         """Take it back to be changed (Solapi). 409 `TEMPLATE_STATE`, `PROVIDER_REFUSED`."""
-        template = services.template_get(application=self.application, template_id=template_id)
+        template = services.template_get(application=self.application, template_id=kakao_template_id)
         return Response(represent(services.template_cancel_inspection(template=template)))
