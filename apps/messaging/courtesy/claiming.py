@@ -39,7 +39,7 @@ def be_polite(claim: Claim) -> None:
         caps = rules.caps_for(channel=dispatch.channel_type, purpose=dispatch.purpose, category=dispatch.category)
     if plan is None and not caps:
         return
-    known = people(dispatch, [recipient.subscription_id for recipient in claim.recipients])
+    known = people(dispatch, plan, [recipient.subscription_id for recipient in claim.recipients])
     waits = waits_of(dispatch, plan, known, now=now) if plan else NO_WAITS
     if caps:
         clock = zone_of(None, None, rules.time_zone)

@@ -81,24 +81,37 @@ def plan_of(dispatch: Dispatch) -> Plan | None:
     return plan if plan.looks_at_people else None
 
 
-# By the primary keys of subscriptions and users, and the unique keys of consents and active hours.
+# By the primary keys of subscriptions and users, and the unique keys of consents and active hours; each only where the
+# plan asks for it.
 _PEOPLE = """
-    SELECT s.id::text, coalesce(s.user_id, s.id), u.properties ->> 'time_zone', s.country_code,
-           EXISTS (SELECT 1 FROM subscriptions_marketingconsent mc WHERE mc.application_id = s.application_id
-                     AND mc.subject_id = coalesce(s.user_id, s.id) AND mc.channel = %s
-                     AND mc.is_given AND mc.is_night_given),
-           (SELECT h.best_hour FROM subscriptions_activehours h WHERE h.application_id = s.application_id
-              AND h.subject_id = coalesce(s.user_id, s.id))
-    FROM subscriptions_subscription s
-         LEFT JOIN subscriptions_appuser u ON u.id = s.user_id AND u.application_id = s.application_id
+    SELECT s.id::text, coalesce(s.user_id, s.id), {zone}, s.country_code, {night}, {hour}
+    FROM subscriptions_subscription s {join}
     WHERE s.application_id = %s AND s.id = ANY(%s::uuid[])
 """
+_ZONE = "u.properties ->> 'time_zone'"
+_USER = "LEFT JOIN subscriptions_appuser u ON u.id = s.user_id AND u.application_id = s.application_id"
+_NIGHT = """EXISTS (
+    SELECT 1 FROM subscriptions_marketingconsent mc WHERE mc.application_id = s.application_id
+      AND mc.subject_id = coalesce(s.user_id, s.id) AND mc.channel = %s AND mc.is_given AND mc.is_night_given)"""
+_HOUR = """(
+    SELECT h.best_hour FROM subscriptions_activehours h WHERE h.application_id = s.application_id
+      AND h.subject_id = coalesce(s.user_id, s.id))"""
 
 
-def people(dispatch: Dispatch, subscription_ids: Sequence[str]) -> dict[str, Person]:
-    """What is looked at of these subscriptions, in one query."""
+def people(dispatch: Dispatch, plan: Plan | None, subscription_ids: Sequence[str]) -> dict[str, Person]:
+    """What the plan looks at of these subscriptions, in one query."""
+    has_clock = plan is not None and (plan.quiet is not None or plan.timing is not None)
+    is_night = plan is not None and plan.is_night_asked
+    has_hour = plan is not None and plan.timing is not None and plan.timing.at_active_hours
+    statement = _PEOPLE.format(
+        zone=_ZONE if has_clock else "NULL",
+        join=_USER if has_clock else "",
+        night=_NIGHT if is_night else "false",
+        hour=_HOUR if has_hour else "NULL",
+    )
+    params = [dispatch.channel_type] if is_night else []
     with connection.cursor() as cursor:
-        cursor.execute(_PEOPLE, [dispatch.channel_type, dispatch.application_id, list(subscription_ids)])
+        cursor.execute(statement, [*params, dispatch.application_id, list(subscription_ids)])
         return {key: Person(*row) for key, *row in cursor.fetchall()}
 
 
