@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -20,7 +21,7 @@ from uuid import UUID
 import redis
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -333,6 +334,17 @@ def count_refused_caller(request: Request) -> RateState | None:
     """Count a request with no valid key or token, by its address: such requests never reach `CallerThrottle`."""
     limit = settings.API_RATE_PER_MINUTE["unauthenticated"]
     return count_request((f"unauthenticated:{network_of(client_address(request))}", limit))
+
+
+def too_many_guesses(request: HttpRequest) -> HttpResponse | None:
+    """For pages and doors without a key: count a request whose token or signature is wrong; the 429 if there were too
+    many from its address."""
+    try:
+        refuse_excess(count_refused_caller(Request(request)))
+    except exceptions.Throttled as throttled:
+        seconds = math.ceil(getattr(throttled, "wait", None) or 60)
+        return HttpResponse("Too many.", status=429, content_type="text/plain", headers={"Retry-After": str(seconds)})
+    return None
 
 
 def network_of(address: str) -> str:

@@ -18,6 +18,7 @@ from apps.messaging.chains.models import FollowUp
 from apps.messaging.chains.reached import users_reached
 from apps.messaging.chains.steps import REACHED, next_step, of_chain
 from apps.messaging.content import ContentSource
+from apps.messaging.courtesy.skipping import who_want_it
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, FollowOn, MessageStatus
 from apps.messaging.named import Named, NewMessage, SentMessage, insert, of_users, rendered_for
 from apps.messaging.recorders import PLANNED, StatusCount, record
@@ -222,7 +223,10 @@ def _steps_before(step: Dispatch) -> list[UUID]:
 def _send(step: Dispatch, wanted: Sequence[Due], send_at: datetime | None) -> list[Due]:
     """Write the messages; those who cannot be reached by this step."""
     found = of_users(step.application, step.channel_type, user_ids=[one.user_id for one in wanted])
-    reachable = [row for row in found if row.is_subscribed]
+    subscribed = [row for row in found if row.is_subscribed]
+    reachable, _unwanted = who_want_it(
+        step.application_id, step.channel_type, step.purpose, step.category, subscribed, by_id=()
+    )
     rows, unfit = _rendered(step, reachable)
     sent = _insert(step, rows, send_at)
     room = len(sent)

@@ -21,14 +21,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
-from rest_framework.exceptions import Throttled
 
 from apps.messaging.adapters.email_tokens import LinkForged, read_click_token, read_open_token
 from apps.messaging.models import Message
 from apps.messaging.receipts.sdk import Receipt, receipts_apply
 from apps.messaging.receipts.together import gathering
 from apps.subscriptions.services import subscriptions_forgive
-from apps.tenants.access import count_refused_caller, refuse_excess
+from apps.tenants.access import too_many_guesses
 from apps.tenants.models import Application
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,8 @@ def follow_link(request: HttpRequest, token: str) -> HttpResponse:
     try:
         link = read_click_token(token)
     except LinkForged:
-        return _refused(request)
+        refusal = HttpResponse("This is none of our links.", status=404, content_type="text/plain")
+        return too_many_guesses(request) or _shown(refusal)
     if _is_somebody(request):
         _record(link.message_id, CLICKED, request)
     return _shown(HttpResponse(status=302, headers={"Location": iri_to_uri(link.target)}))
@@ -69,8 +69,7 @@ def show_pixel(request: HttpRequest, token: str) -> HttpResponse:
     try:
         message_id = read_open_token(token)
     except LinkForged:
-        refused = _refused(request)
-        return refused if refused.status_code == 429 else _shown(HttpResponse(PIXEL, content_type="image/gif"))
+        return too_many_guesses(request) or _shown(HttpResponse(PIXEL, content_type="image/gif"))
     if _is_somebody(request):
         _record(message_id, OPENED, request)
     return _shown(HttpResponse(PIXEL, content_type="image/gif"))
@@ -81,16 +80,6 @@ def _shown(answer: HttpResponse) -> HttpResponse:
     answer["Referrer-Policy"] = "no-referrer"
     answer["X-Robots-Tag"] = "noindex, nofollow"
     return answer
-
-
-def _refused(request: HttpRequest) -> HttpResponse:
-    try:
-        refuse_excess(count_refused_caller(request))  # type: ignore[arg-type]
-    except Throttled as throttled:
-        return HttpResponse(
-            "Too many.", status=429, headers={"Retry-After": str(int(getattr(throttled, "wait", None) or 60))}
-        )
-    return _shown(HttpResponse("This is none of our links.", status=404, content_type="text/plain"))
 
 
 def _is_somebody(request: HttpRequest) -> bool:

@@ -16,8 +16,6 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
-from rest_framework.exceptions import Throttled
-from rest_framework.request import Request
 
 from apps.messaging.gateway_requests import ask_again, messages_of, take_due
 from apps.messaging.models import Message, MessageStatus
@@ -35,7 +33,7 @@ from apps.messaging.receipts.providers import (
 )
 from apps.messaging.receipts.reports import Report, ReportCounts, reports_apply
 from apps.subscriptions.services import addresses_end
-from apps.tenants.access import count_refused_caller, refuse_excess
+from apps.tenants.access import too_many_guesses
 from apps.tenants.models import ChannelCredential
 from apps.tenants.services import credential_note_error
 from automata_signal import metrics
@@ -66,7 +64,8 @@ def hook(request: HttpRequest, provider: str, credential_id: UUID) -> HttpRespon
         return _answered(provider, "accepted", _read(credential, parser, _hook(request, credential, body)))
     except Forged as error:
         log.warning("a provider's report was refused", extra={"provider": provider, "cause": str(error)})
-        return _answered(provider, "forged", _refused(request))
+        refusal = HttpResponse("This is not signed as it should be.", status=403)
+        return _answered(provider, "forged", too_many_guesses(request) or refusal)
     except (Unreadable, DecryptionError) as error:
         log.warning("a provider's report cannot be read", extra={"provider": provider, "cause": str(error)})
         if credential is not None:
@@ -93,14 +92,6 @@ def _read(credential: ChannelCredential, parser: Parser, hook: Hook) -> HttpResp
         hooked_apply(credential, hooked)
     text, content_type = hooked.answer
     return HttpResponse(text, content_type=content_type) if text else HttpResponse(status=204)
-
-
-def _refused(request: HttpRequest) -> HttpResponse:
-    try:
-        refuse_excess(count_refused_caller(Request(request)))
-    except Throttled:
-        return HttpResponse("Too many.", status=429, headers={"Retry-After": "60"})
-    return HttpResponse("This is not signed as it should be.", status=403)
 
 
 def _answered(provider: str, outcome: str, answer: HttpResponse) -> HttpResponse:
