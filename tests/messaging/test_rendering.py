@@ -24,7 +24,7 @@ from apps.messaging.rendering import (
 )
 from apps.messaging.rendering.logic import FUEL, Logic, new_environment
 from apps.messaging.rendering.segments import split
-from apps.messaging.rendering.values import MAX_WORK, bad_character, budget
+from apps.messaging.rendering.values import BAD_TEXT, MAX_WORK, bad_character, budget
 
 
 def text(source: str, **variables: Any) -> str:
@@ -469,7 +469,9 @@ def test_both_engines_give_the_same_text(source: str, variables: dict[str, Any])
     budget.left = MAX_WORK
     try:
         expected = Logic(source, "body_template").render(variables)
-    except RenderError:
+    except RenderError as error:
+        if "clean text" in error.message or BAD_TEXT in error.message:
+            return  # the fast path looks at what it prints, and at nothing beside it
         with pytest.raises(RenderError):
             plain.render(variables)
         return
