@@ -180,7 +180,7 @@ _NOTE = """
     FROM unnest(%(ids)s::uuid[], %(users)s::uuid[], %(after)s::uuid[], %(because)s::text[])
          f(id, user_id, after_id, because)
     ORDER BY f.user_id
-    ON CONFLICT (dispatch_id, user_id) DO NOTHING RETURNING user_id
+    ON CONFLICT DO NOTHING RETURNING user_id
 """
 
 

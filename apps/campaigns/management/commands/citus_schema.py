@@ -15,6 +15,8 @@ DISTRIBUTED = (
     "messaging_messageevent",
     "messaging_dispatch",
     "messaging_dispatchbatch",
+    "messaging_followup",
+    "messaging_inboxitem",
     "subscriptions_subscription",
     "subscriptions_subscriptionevent",
     "subscriptions_appuser",
