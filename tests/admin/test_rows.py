@@ -138,6 +138,49 @@ def test_a_credential_that_cannot_be_decrypted_opens_and_can_be_replaced(world, 
     assert owner.post(page_of(credential), again).status_code == 302
 
 
+def test_each_provider_has_its_fields_and_what_is_secret_never_comes_back(world, member):
+    owner, place = member(Role.OWNER), address("tenants.ChannelCredential", "add")
+    common = {"application": str(world.application.pk), "position": "3"}
+    smtp = {
+        "provider": "smtp",
+        "name": "Relay",
+        "smtp_host": "smtp.example.com",
+        "smtp_port": "465",
+        "smtp_security": "tls",
+        "smtp_username": "shop",
+        "smtp_password": "relay-password",
+        "smtp_from_address": "news@example.com",
+        "smtp_track_opens": "false",
+        "smtp_track_clicks": "true",
+    }
+    assert list(errors_of(owner.post(place, smtp | common | {"smtp_from_address": "x"}))) == ["smtp_from_address"]
+    answer = owner.post(place, smtp | common)
+    assert answer.status_code == 302, errors_of(answer)
+    credential = ChannelCredential.objects.get(name="Relay")
+    assert (credential.secret["port"], credential.secret["track_opens"]) == (465, False)
+    page = text_of(owner.get(page_of(credential)))
+    assert "smtp.example.com" in page
+    assert "relay-password" not in page
+    changed = {**smtp, "smtp_password": "", "smtp_host": "mail.example.com", "smtp_username": "shop", "is_active": "on"}
+    answer = owner.post(page_of(credential), common | changed)
+    assert answer.status_code == 302, errors_of(answer)
+    stored = ChannelCredential.objects.get(pk=credential.pk).secret
+    assert (stored["host"], stored["password"], stored["port"]) == ("mail.example.com", "relay-password", 465)
+
+    esp = {
+        "provider": "anymail",
+        "name": "Provider",
+        "anymail_esp": "sendgrid",
+        "anymail_api_key": "SG.secret-key",
+        "anymail_from_address": "news@example.com",
+        "anymail_region": "what another provider's field was left with",
+    }
+    answer = owner.post(place, esp | common)
+    assert answer.status_code == 302, errors_of(answer)
+    stored = ChannelCredential.objects.get(name="Provider").secret
+    assert (stored["api_key"], "region" in stored) == ("SG.secret-key", False)
+
+
 def test_closing_the_breaker_lets_it_send_again(world, member):
     credential = world["tenants.ChannelCredential"]
     breaker_open(credential.pk, "90% of the addresses do not fit")
