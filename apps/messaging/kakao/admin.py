@@ -34,7 +34,7 @@ _COLOURS = {
 
 @admin.register(KakaoChannel)
 class KakaoChannelAdmin(ReadOnlyAdmin):
-    read_scope, write_scope = READ, WRITE
+    read_scope = READ
     list_display = ("name", "application", "provider", "shown_state", "synced_at")
     list_select_related = ("application",)
     list_filter = (ApplicationFilter, "provider")
