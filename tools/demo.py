@@ -27,6 +27,8 @@ from uuid import UUID
 
 from apps.sandbox.client import ControlClient, ControlError
 from apps.sandbox.devices import Plan, fate_of
+from tools import demo_channels
+from tools.demo_channels import Channels, ChannelsError
 from tools.supervisor import ROOT
 from tools.workspace import LOCAL
 
@@ -66,6 +68,9 @@ class Api:
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
         return self._call("POST", path, body if body is not None else {}, headers)
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
 
     def is_ready(self) -> bool:
         try:
@@ -411,6 +416,7 @@ def discrepancies(outcome: Outcome) -> list[str]:
         ("messages that providers refused, and failed ones", len(refused_for_good), stats["failed"]),
         ("devices that received, and received messages", outcome.expected_receipts[0], stats["received"]),
         ("devices that were tapped, and converted messages", outcome.expected_receipts[1], stats["converted"]),
+        ("subscriptions that were ended, and tokens that are dead", outcome.ended, len(refused_for_good)),
     ]
     if journal.lost:
         sums.append(("journal entries that were lost", 0, journal.lost))
@@ -463,7 +469,8 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def seed(recipients: int, state_dir: Path) -> None:
-    command = [sys.executable, "manage.py", "seed_demo", "--recipients", str(recipients), "--state-dir", str(state_dir)]
+    command = [sys.executable, "manage.py", "seed_demo", "--channels"]
+    command += ["--recipients", str(recipients), "--state-dir", str(state_dir)]
     if subprocess.run(command, cwd=ROOT).returncode:
         raise ScenarioError("the demo's data could not be made (see above)")
 
@@ -477,16 +484,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed(options.recipients, options.state_dir)
         scenario = Scenario(dict(os.environ), options.state_dir, options.recipients)
         outcome = scenario.play()
-    except (ScenarioError, ControlError) as error:
+        say("And the other channels:")
+        rows, wrong = Channels(scenario.api, scenario.state, os.environ, options.state_dir).play()
+    except (ScenarioError, ChannelsError, ControlError) as error:
         return fail(str(error))
     except (OSError, http.client.HTTPException) as error:
         return fail(f"a stand-in provider does not answer: {error}")
     except KeyboardInterrupt:
         return 130
-    print(f"\n{table(outcome, scenario.state, options.state_dir)}\n", flush=True)
-    if wrong := discrepancies(outcome):
+    print(f"\n{table(outcome, scenario.state, options.state_dir)}\n\n{demo_channels.table(rows)}\n", flush=True)
+    if wrong := [*discrepancies(outcome), *wrong]:
         return fail(*wrong)
-    say(f"All {outcome.recipients:,} messages are accounted for.")
+    messages = outcome.recipients + sum(row.stats["total"] for row in rows)
+    say(f"All {messages:,} messages are accounted for.")
     return 0
 
 

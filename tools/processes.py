@@ -35,6 +35,14 @@ class Addresses:
     bulk_metrics: int
     control_metrics: int
     live: int
+    smtp: int
+    smtp_control: int
+    solapi: int
+    solapi_control: int
+    twilio: int
+    twilio_control: int
+    nhn: int
+    nhn_control: int
     ca_dir: Path
     metrics_dir: Path
 
@@ -42,8 +50,21 @@ class Addresses:
     def web_url(self) -> str:
         return f"http://127.0.0.1:{self.web}"
 
+    @property
+    def providers(self) -> dict[str, tuple[int, int]]:
+        """Ports of the stand-ins: where it is sent to, and the control endpoint."""
+        return {
+            "apns": (self.apns, self.apns_control),
+            "fcm": (self.fcm, self.fcm_control),
+            "smtp": (self.smtp, self.smtp_control),
+            "solapi": (self.solapi, self.solapi_control),
+            "twilio": (self.twilio, self.twilio_control),
+            "nhn": (self.nhn, self.nhn_control),
+        }
+
     def environment(self) -> dict[str, str]:
         """What the settings and the scenario read."""
+        nhn = f"https://127.0.0.1:{self.nhn}"
         fcm = f"https://127.0.0.1:{self.fcm}"
         return {
             "AUTOMATA_ENV": "demo",
@@ -55,10 +76,19 @@ class Addresses:
             "APNS_SANDBOX_URL": f"https://127.0.0.1:{self.apns_development}",
             "FCM_URL": fcm,
             "FCM_TOKEN_URL": f"{fcm}/token",
+            "SOLAPI_URL": f"https://127.0.0.1:{self.solapi}",
+            "TWILIO_URL": f"https://127.0.0.1:{self.twilio}",
+            "NHN_SMS_URL": nhn,
+            "NHN_KAKAO_URL": nhn,
+            "CACHE_AUDIENCE_COUNTS_S": "0",  # the scenario counts again within seconds
+            "OUTGOING_ALLOW_PRIVATE": "1",  # the relay and the receiver of webhooks are on this machine
             "PROVIDER_CA_FILE": str(self.ca_dir / "ca.pem"),
             "API_URL": self.web_url,
-            "SANDBOX_APNS_CONTROL_URL": f"http://127.0.0.1:{self.apns_control}",
-            "SANDBOX_FCM_CONTROL_URL": f"http://127.0.0.1:{self.fcm_control}",
+            "SANDBOX_SMTP_PORT": str(self.smtp),
+            **{
+                f"SANDBOX_{name.upper()}_CONTROL_URL": f"http://127.0.0.1:{control}"
+                for name, (_, control) in self.providers.items()
+            },
         }
 
 
@@ -100,15 +130,12 @@ def worker(name: str, queue_names: str, concurrency: int, *, metrics_dir: Path, 
 def demo_processes(at: Addresses) -> list[ProcessSpec]:
     granian = ("granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(at.web), "--no-ws")
     threads = ("--workers", "2", "--blocking-threads", str(WEB_THREADS), "--respawn-failed-workers")
+    more = {"apns": (f"--sandbox-port={at.apns_development}",)}
     return [
-        provider(
-            "apns",
-            f"--port={at.apns}",
-            f"--sandbox-port={at.apns_development}",
-            f"--control-port={at.apns_control}",
-            ca_dir=at.ca_dir,
+        *(
+            provider(name, f"--port={port}", f"--control-port={control}", *more.get(name, ()), ca_dir=at.ca_dir)
+            for name, (port, control) in at.providers.items()
         ),
-        provider("fcm", f"--port={at.fcm}", f"--control-port={at.fcm_control}", ca_dir=at.ca_dir),
         python_module(
             "web",
             *granian,
@@ -124,7 +151,11 @@ def demo_processes(at: Addresses) -> list[ProcessSpec]:
             env={"DATABASE_POOL_MAX": "4", **counting("live", at.metrics_dir)},
         ),
         worker("high", queues("high"), 1, metrics_dir=at.metrics_dir, metrics_port=at.high_metrics),
-        worker("bulk", f"{queues('medium', 'low')},webhooks", 2, metrics_dir=at.metrics_dir, metrics_port=at.bulk_metrics),
+        worker(
+            *("bulk", f"{queues('medium', 'low')},webhooks", 2),
+            metrics_dir=at.metrics_dir,
+            metrics_port=at.bulk_metrics,
+        ),
         worker("control", "control", 1, metrics_dir=at.metrics_dir, metrics_port=at.control_metrics),
         python_module(
             "beat", "celery", "--skip-checks", "-A", "automata_signal", "beat", "--loglevel", "INFO", "--pidfile="

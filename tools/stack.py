@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -103,21 +104,9 @@ def demo_addresses() -> Addresses:
     ca_dir = private_dir(private_dir(DEMO) / "ca")
     shutil.rmtree(DEMO / "metrics", ignore_errors=True)  # what the last demo counted
     metrics_dir = private_dir(DEMO / "metrics")
-    apns, apns_development, apns_control, fcm, fcm_control, high, bulk, control, live = free_ports(9)
-    return Addresses(
-        web=web,
-        apns=apns,
-        apns_development=apns_development,
-        apns_control=apns_control,
-        fcm=fcm,
-        fcm_control=fcm_control,
-        high_metrics=high,
-        bulk_metrics=bulk,
-        control_metrics=control,
-        live=live,
-        ca_dir=ca_dir,
-        metrics_dir=metrics_dir,
-    )
+    names = [field.name for field in fields(Addresses) if field.name not in ("web", "ca_dir", "metrics_dir")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    return Addresses(web=web, ca_dir=ca_dir, metrics_dir=metrics_dir, **ports)
 
 
 def demo_environment() -> dict[str, str]:
@@ -139,7 +128,7 @@ def start_demo_processes(supervisor: Supervisor, at: Addresses) -> None:
     if supervisor.run_foreground([*MANAGE, "migrate", "--verbosity", "0"]):
         raise StackError("the database could not be migrated (see above)")
     say("migrated")
-    ports = (at.apns, at.apns_development, at.apns_control, at.fcm, at.fcm_control)
+    ports = (at.apns_development, *(port for pair in at.providers.values() for port in pair))
     supervisor.wait_until(lambda: all(map(accepts, ports)), timeout_s=READY_TIMEOUT_S, what="The stand-in providers")
     for spec in specs:
         if spec.stage == APPLICATION:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.campaigns.management.commands import _demo_channels
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent, SubscriptionType
 from apps.subscriptions.services import subscription_register
 from apps.subscriptions.services.subscriptions import token_digest
@@ -149,3 +151,46 @@ def test_data_written_under_other_keys_is_one_clear_line(seed, settings):
     settings.ENCRYPTION_KEYS = {7: bytes(32)}
     with pytest.raises(CommandError, match="ENCRYPTION_KEYS"):
         seed()
+
+
+# --- The other channels --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seed_channels(tmp_path, monkeypatch):
+    monkeypatch.setattr(_demo_channels, "AUDIENCES", {"Email": 20, "SMS": 25, "KakaoTalk": 10, "InAppMessage": 5})
+
+    def run(**env: str) -> dict:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        call_command("seed_demo", recipients=10, state_dir=tmp_path, channels=True)
+        return json.loads((tmp_path / "demo.json").read_text())
+
+    return run
+
+
+def test_each_channel_has_its_people_its_credentials_and_some_dead_addresses(seed_channels, tmp_path):
+    state = seed_channels(SANDBOX_SMTP_PORT="2525")["channels"]
+    counts = Counter(Subscription.objects.values_list("type", flat=True))
+    assert {type: counts[type] for type in _demo_channels.AUDIENCES} == _demo_channels.AUDIENCES
+    providers = ["smtp", "solapi", "twilio", "nhn_sms", "solapi_kakao", "nhn_kakao"]
+    assert list(state["credentials"]) == providers
+    tokens = [row.token for row in Subscription.objects.filter(type__in=["Email", "SMS", "KakaoTalk"])]
+    assert sum("+550-5.1.1@" in token for token in tokens) == 1
+    assert sum(token.startswith("+8210023050") for token in tokens) == 1
+    assert sum(token.startswith("+8210023104") for token in tokens) == 1
+    assert ChannelCredential.objects.get(provider="smtp").secret["port"] == 2525
+    assert len((tmp_path / "inboxes.jsonl").read_text().splitlines()) == 5
+    assert (tmp_path / "inboxes.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_run_follows_the_relay_and_gives_who_was_ended_another_address(seed_channels):
+    first = seed_channels(SANDBOX_SMTP_PORT="2525")
+    ended = Subscription.objects.get(type="KakaoTalk", tags__place=4)
+    Subscription.objects.filter(pk=ended.pk).update(subscription_status=-62)
+    second = seed_channels(SANDBOX_SMTP_PORT="2526")
+    assert second == first
+    assert ChannelCredential.objects.get(provider="smtp").secret["port"] == 2526
+    fresh = Subscription.objects.get(type="KakaoTalk", tags__place=4, subscription_status=1)
+    assert fresh.token != ended.token
+    assert (fresh.user_id, Subscription.objects.count()) == (ended.user_id, 10 + 60 + 1)

@@ -82,6 +82,10 @@ def test_a_message_that_was_refused_and_then_accepted_counts_once():
     assert discrepancies(retried) == []
 
 
+def test_a_dead_token_whose_subscription_goes_on_is_found():
+    assert any("were ended" in line for line in discrepancies(replace(outcome(), ended=0)))
+
+
 def test_lost_journal_entries_prove_nothing():
     assert discrepancies(replace(outcome(), journal=replace(outcome().journal, lost=5)))
 

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from tools.processes import Addresses, demo_processes
 
-AT = Addresses(8000, *range(9001, 9010), ca_dir=Path("ca"), metrics_dir=Path("metrics"))
+AT = Addresses(8000, *range(9001, 9018), ca_dir=Path("ca"), metrics_dir=Path("metrics"))
 
 
 def test_every_queue_has_exactly_one_worker() -> None:

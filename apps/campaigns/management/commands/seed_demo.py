@@ -7,7 +7,8 @@ By the next run they have installed it again, with a new token and so a new subs
 also have an e-mail address, a number and an inbox (`_demo_channels`).
 
 Files in the state folder, all 0600: `demo.json` (log-in and keys in clear, since the database has only digests of
-them), `devices.jsonl` (for the device simulator), `apns-keys.json` and `fcm-keys.json` (for `--keys` of the stand-ins).
+them), `devices.jsonl` (for the device simulator), `inboxes.jsonl` (the same of inboxes), `apns-keys.json` and
+`fcm-keys.json` (for `--keys` of the stand-ins).
 """
 
 from __future__ import annotations
@@ -137,13 +138,15 @@ class Command(BaseCommand):
             raise CommandError(f"--recipients must be from 1 to {RECIPIENTS_MAX}.")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = read_state(folder / "demo.json")
+        of_channels = state.get("channels") or {}
         try:
             state = {**ensure_operator(state), **ensure_application(state)}
             added = ensure_subscriptions(UUID(state["application_id"]), recipients)
             if options["channels"]:
-                from apps.campaigns.management.commands._demo_channels import ensure_channels
+                from apps.campaigns.management.commands._demo_channels import ensure_channels, inbox_lines
 
-                state["channels"] = ensure_channels(UUID(state["application_id"]), state.get("channels") or {})
+                state["channels"] = ensure_channels(UUID(state["application_id"]), of_channels)
+                write_private(folder / "inboxes.jsonl", inbox_lines(UUID(state["application_id"])))
             write_private(folder / "devices.jsonl", device_lines(UUID(state["application_id"])))
         except DecryptionError as error:
             raise CommandError(
@@ -287,11 +290,12 @@ def add_subscriptions(
     """One subscription of the person's type for each place, with its user and the event of its registration."""
     now = timezone.now()
     users = add_users(application_id, people.values(), now)
-    ids = {place: new_id() for place in places}
+    ids = {place: new_id() for place in people}
+    tokens = {place: token_of(place, person) for place, person in people.items()}  # may ask the database, now
     with connection.cursor() as cursor:
         with cursor.copy(_COPY_SUBSCRIPTIONS) as copy:
             for place, person in people.items():
-                token = token_of(place, person)
+                token = tokens[place]
                 copy.write_row(
                     (
                         *(ids[place], application_id, users.get(person.external_id), person.type),
