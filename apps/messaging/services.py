@@ -16,7 +16,7 @@ from django.utils import timezone
 from apps.messaging import charges, lifecycle, retry
 from apps.messaging.adapters.base import ContentError
 from apps.messaging.adapters.registry import OPTION_CHECKS
-from apps.messaging.chains.following import NOT_REACHABLE, Due, follow
+from apps.messaging.chains.following import Due, follow
 from apps.messaging.chains.steps import Chain, chain_create, check_chain, fallback_of, of_chain
 from apps.messaging.content import ContentSource, check_template, is_html
 from apps.messaging.courtesy.skipping import who_want_it
@@ -121,12 +121,12 @@ def messages_send(
 def _begin_later(
     application: Application, step: Dispatch, skipped: Sequence[Skipped], send_at: datetime | None
 ) -> tuple[list[SentMessage], list[Skipped]]:
-    """Take the next steps for users whom the first does not reach; their messages, and who is still skipped."""
-    names = [one.value for one in skipped if one.field == "external_ids" and one.reason == "not_reachable"]
-    users = dict(
-        AppUser.objects.for_application(application).filter(external_id__in=names).values_list("pk", "external_id")
-    )
-    follow(step, [Due(user_id, None, NOT_REACHABLE) for user_id in users], send_at=send_at)
+    """Take the next steps for users whom the first does not reach, or who do not want it on that channel; their
+    messages, and who is still skipped."""
+    reasons = {one.value: one.reason for one in skipped if one.field == "external_ids"}
+    known = AppUser.objects.for_application(application).filter(external_id__in=reasons)
+    users: dict[UUID, str] = dict(known.values_list("pk", "external_id"))
+    follow(step, [Due(user_id, None, reasons[name]) for user_id, name in users.items()], send_at=send_at)
     sent = Message.objects.for_application(application).filter(
         dispatch_id__in=of_chain(application.pk, step.chain_id).values("pk"), id__gt=step.pk, user_id__in=users
     )

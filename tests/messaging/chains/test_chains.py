@@ -217,3 +217,17 @@ def test_a_chain_that_is_wrong_names_the_field(application, server, phones, chai
     assert answer.status_code == 400
     assert [problem["field"] for problem in answer.json()["error"]["details"]] == [field]
     assert Message.objects.count() == 0
+
+
+def test_who_has_not_agreed_to_the_first_channel_begins_with_one_that_they_agreed_to(application, server, apns, user):
+    from apps.subscriptions.preferences.models import MarketingConsent
+
+    make_subscription(application, token="ab" * 32, user=user)
+    make_subscription(application, type="InAppMessage", token="inbox-1", user=user)
+    MarketingConsent.objects.create(
+        application=application, user_id=user.pk, channel="in_app", is_given=True, given_at=timezone.now()
+    )
+    answer = send(server, purpose="marketing")
+    assert answer.status_code == 202, answer.content
+    assert channels() == [("in_app", "pending")]
+    assert FollowUp.objects.get().because == "no_consent"
