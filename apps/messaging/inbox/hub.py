@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,6 +55,7 @@ class Stream:
         "network",
         "opened_at",
         "owner_id",
+        "patience_s",
         "quiet_since",
         "sending_since",
         "subscription_id",
@@ -79,6 +81,8 @@ class Stream:
         self.wakeup = asyncio.Event()
         self.opened_at = self.quiet_since = time.monotonic()
         self.sending_since: float | None = None
+        self.patience_s = settings.LIVE_HEARTBEAT_S * random.uniform(0.5, 1.0)
+        """After how long a silence it gets a heartbeat: not all at once after a message to everybody."""
         self.end_reason = ""
         self.task: asyncio.Task[Any] | None = None
 
@@ -108,8 +112,10 @@ class Stream:
 
     def beat(self) -> None:
         """A comment, so that proxies and phones keep the connection, and a dead one is noticed."""
-        self.frames.append(b":\n\n")
-        self.wakeup.set()
+        self.quiet_since = time.monotonic()
+        if not self.frames:
+            self.frames.append(b":\n\n")
+            self.wakeup.set()
 
     def end(self, reason: str) -> None:
         """Say goodbye and close, after what is to be written."""

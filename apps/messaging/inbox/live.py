@@ -53,7 +53,7 @@ PATH = "/api/v1/in-app/stream"
 RETRY_MS = 3_000
 RESTART_RETRY_MS = (1_000, 10_000)
 """When clients come back after a restart: not all at once."""
-TICK_S = 1.0
+TICK_S = 0.25
 GOODBYE_S = 5.0
 """How long a process that is to stop waits for its streams to end."""
 CHECK_SLICE = 1_000
@@ -260,12 +260,11 @@ class Live:
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            quiet_before = now - settings.LIVE_HEARTBEAT_S
             for stream in list(self._streams):
-                if stream.quiet_since < quiet_before:
-                    # One that has not taken the last heartbeat by now takes nothing.
-                    stream.cut("slow") if stream.frames else stream.beat()
-                    stream.quiet_since = now
+                if stream.sending_since is not None and stream.sending_since < now - settings.LIVE_HEARTBEAT_S:
+                    stream.cut("slow")  # it has not taken for so long what is being written
+                elif stream.quiet_since < now - stream.patience_s:
+                    stream.beat()
             metrics.LIVE_EVENTS.inc(self._hub.take_delivered())
             if now >= check_at:
                 await self._check()
