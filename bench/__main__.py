@@ -26,7 +26,7 @@ PARTS = {
     "capacity": "what 10,000, 100,000 and 1,000,000 messages/s need, by the costs of the plain campaign",
     "limit": "what the machine could do: the provider's ceiling, COPY, and the sum of the parts",
     "latency": "one message from POST to the provider, while a campaign runs at full speed",
-    "live": "streams of in-app messages: --connections open at once, and a campaign to inboxes",
+    "live": "streams of in-app messages: --connections open at once, and how soon a message is there",
     "api": "messages, receipts and registrations over the production server",
     "audience": "count and fan-out over many subscriptions",
     "analytics": "statistics of --messages messages: questions about 30 days, fill and rebuild",

@@ -2,7 +2,7 @@
 
 The streams are held by the Procfile's `live`, one process of it; the clients are a process of their own
 (`bench.streams`). Messages are real ones: made, put into inboxes and published by the adapter. They go to everybody at
-once, and one by one to somebody. Then a campaign goes to inboxes by a fleet of workers, as `pipeline` does to phones.
+once, and one by one to somebody. How fast inboxes are filled is `pipeline --channel in_app`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from apps.tenants.models import Application, KeyKind
 from apps.tenants.services import key_create
 from bench import seeding
 from bench.accounting import cpu_s, rss_mb, tree
-from bench.harness import PLAIN, WARM_UP_RECIPIENTS, Bench
-from bench.pipeline import add_runs, told
+from bench.harness import PLAIN, Bench
 from bench.report import Goal
 from tools.processes import python_module
 from tools.services import free_ports
@@ -44,23 +43,20 @@ SINGLES = 300
 SETTLE_S = 120.0
 """How long what was sent may take to come."""
 OPTIONS = {"layout": "banner_top", "buttons": [{"id": "go", "text": "See it", "action": {"type": "close"}}]}
-GOALS = {"opened": None, "p95": Goal(1_000, at_most=True), "memory each": Goal(64, at_most=True)}
+GOALS = {"p95": Goal(1_000, at_most=True), "memory each": Goal(64, at_most=True)}
 
 
 def run(bench: Bench) -> None:
     count = bench.options.connections
-    if bench.wants("streams"):
-        application = in_app_application(bench, count, "streams")
-        with live(bench) as process:
-            _streams(bench, process, application, count)
-        bench.clear_messages()
-    if bench.wants("campaign to inboxes"):
-        _campaign(bench)
+    application = in_app_application(bench, count)
+    with live(bench) as process:
+        _streams(bench, process, application, count)
+    bench.clear_messages()
 
 
-def in_app_application(bench: Bench, recipients: int, name: str) -> Application:
+def in_app_application(bench: Bench, recipients: int) -> Application:
     """An application whose whole audience has in-app subscriptions."""
-    application = bench.application(recipients, f"in-app {name}")
+    application = bench.application(recipients, "in-app")
     bench.sql("UPDATE subscriptions_subscription SET type = 'InAppMessage' WHERE application_id = %s", [application.pk])
     seeding.vacuum(bench.stores.database_url, "subscriptions_subscription")
     return application
@@ -235,17 +231,3 @@ def _add_waits(
     add(PART, case, "CPU of live", cpu / events * 1e6, "µs/event")
     add(PART, case, "cut off", rounds[-1][-1]["ended"], goal=Goal(0, at_most=True))
     bench.say(f"{case}: p50 {middle['p50_ms']:.0f} ms, p95 {middle['p95_ms']:.0f} ms, p99 {middle['p99_ms']:.0f} ms")
-
-
-def _campaign(bench: Bench) -> None:
-    """Nobody has a stream open: what the engine puts into inboxes."""
-    case, application = "campaign to inboxes", in_app_application(bench, bench.options.recipients, "campaign")
-    with bench.fleet() as fleet:
-        warm_up = in_app_application(bench, min(WARM_UP_RECIPIENTS, bench.options.recipients), "warm-up")
-        bench.send(fleet, [warm_up], channel="in_app")
-        runs = []
-        for _ in range(bench.options.runs):
-            runs.append(bench.send(fleet, [application], channel="in_app"))
-            bench.say(f"{case}: {told(runs[-1])}")
-    add_runs(bench, f"{PART}: inboxes", case, runs, goal=Goal(20_000))
-    bench.clear_messages()

@@ -6,7 +6,7 @@ import pytest
 @pytest.mark.thorough  # a process for the streams, one for the clients, and their application
 @pytest.mark.timeout(180)
 def test_fifty_streams_from_opening_to_figures(bench):
-    result, figures = bench("live", "--connections", "50", "--cases", "streams")
+    result, figures = bench("live", "--connections", "50")
     assert result.returncode == 0, result.stdout
     assert figures["50 streams", "open"]["value"] == 50
     assert 0 < figures["50 streams", "database connections"]["value"] <= 4
