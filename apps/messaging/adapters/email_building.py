@@ -120,11 +120,10 @@ def _qp(text: str) -> bytes:
 _inliner = css_inline.CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
 _text_config = ParserConfig(css=RELAXED_CSS_PROFILE, display_links=True)
 _STYLE = re.compile(r"<style[\s>]", re.IGNORECASE)
-_BODY_OPEN = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+_BODY_OPEN = re.compile(r"<body\b[^<>]*>", re.IGNORECASE)
 _BODY_CLOSE = re.compile(r"</body\s*>", re.IGNORECASE)
-_LINK = re.compile(
-    r"""(<a\b(?=[^>]*\bhref\b)(?:[^>"']|"[^"]*"|'[^']*')*?\shref\s*=\s*)("([^"]*)"|'([^']*)')""", re.IGNORECASE
-)
+_LINK_TAG = re.compile(r"""<a\s(?:[^<>"']|"[^"]*"|'[^']*')*>""", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""\s([^\s=>/"']+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREHEADER = '<div style="display:none;max-height:0;max-width:0;overflow:hidden;opacity:0;mso-hide:all">{}{}</div>'
 _PADDING = "&#8199;&#847; " * 30
 """Keeps the body's own words out of the preview."""
@@ -156,14 +155,19 @@ def _with_clicks(html: str) -> tuple[str, list[bytes]]:
     targets: dict[bytes, int] = {}
 
     def replaced(found: re.Match[str]) -> str:
-        value = found[3] if found[3] is not None else found[4]
-        target = unescape(value).strip()
-        if not _is_counted(target) or "data-no-track" in found[1]:
-            return found[0]
-        number = targets.setdefault(target.encode(), len(targets))
-        return f'{found[1]}"{_CLICK_MARK}{number}/"'
+        tag = found[0]
+        if "data-no-track" in tag:
+            return tag
+        for attribute in _ATTRIBUTE.finditer(tag):
+            if attribute[1].lower() == "href":
+                target = unescape(attribute[2][1:-1]).strip()
+                if not _is_counted(target):
+                    return tag
+                number = targets.setdefault(target.encode(), len(targets))
+                return f'{tag[: attribute.start(2)]}"{_CLICK_MARK}{number}/"{tag[attribute.end(2) :]}'
+        return tag
 
-    return _LINK.sub(replaced, html), list(targets)
+    return _LINK_TAG.sub(replaced, html), list(targets)
 
 
 def _is_counted(target: str) -> bool:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from email import message_from_string, policy
 
+import boto3
 import pytest
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ses.models import ses_backends
 
 from apps.messaging.adapters.anymail import ESPS, METADATA_KEY, AnymailAdapter
 from apps.messaging.adapters.base import Content, CredentialError, Delivery, Endpoint, Outcome
@@ -186,3 +191,22 @@ def test_no_key_is_shown():
         secret = esp_secret(esp)
         shown = AnymailAdapter().summarise_secret(secret)
         assert not {"api_key", "secret_access_key", "webhook_key", "webhook_auth"} & shown.keys()
+
+
+def test_amazons_own_api_by_moto():
+    """The request as botocore checks and another implementation of SES reads it."""
+    with mock_aws():
+        boto3.client("sesv2", region_name="ap-northeast-2").create_email_identity(EmailIdentity="news@example.com")
+        sender = AnymailAdapter().open(esp_secret("ses"), Endpoint("", public_url="https://s.example", connections=1))
+        results = outcomes(sender, "a@example.net", "b@example.net", content=HELLO)
+        sender.close()
+        assert [(r.outcome, r.reason) for r in results] == [(Outcome.ACCEPTED, "")] * 2
+        assert all(r.provider_message_id for r in results)
+        sent = ses_backends[DEFAULT_ACCOUNT_ID]["ap-northeast-2"].sent_messages
+    mails = [message_from_string(message.raw_data, policy=policy.default) for message in sent]
+    assert {mail["to"] for mail in mails} == {"a@example.net", "b@example.net"}
+    for mail in mails:
+        assert mail["subject"] == "(광고) Hello"
+        assert "/e/unsubscribe/" in mail["list-unsubscribe"]
+        assert METADATA_KEY in mail["x-metadata"]
+        assert "/e/c/" in mail.get_body(("html",)).get_content()

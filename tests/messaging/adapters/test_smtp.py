@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import time
 from collections import Counter
 from email import message_from_string, policy
 
 import pytest
 
 from apps.messaging.adapters.base import Attachment, Content, CredentialError, Delivery, Endpoint, Outcome
+from apps.messaging.adapters.email_building import Author, Built
+from apps.messaging.adapters.email_content import check_html
+from apps.messaging.adapters.email_tokens import LinkMaker, read_click_token
 from apps.messaging.adapters.smtp import SmtpAdapter
 from apps.messaging.adapters.smtp_reasons import SMTP, WITHOUT_ENHANCED, Reply, smtp_verdict
 from automata_signal.ids import new_id
@@ -313,3 +318,31 @@ def test_any_text_arrives_as_it_was(smtp_relay, open_sender, text):
     mail = mail_of(smtp_relay)
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
     assert mail.get_content().replace("\r\n", "\n").rstrip("\n") == expected.rstrip("\n")
+
+
+@pytest.mark.parametrize("part", ["<a ", "<a href='", '<a href="x" ', "<body ", "<!--", "</", "<p>", "<a b=x", "\n."])
+def test_a_large_hostile_body_is_read_in_one_go(part):
+    body = part * (150_000 // len(part))
+    began = time.process_time()
+    check_html(body)
+    Built(
+        Content("Hi", body),
+        Author("n@example.com", "", True, True, "https://s.example"),
+        LinkMaker("https://s.example"),
+    )
+    assert time.process_time() - began < 3
+
+
+def test_only_links_that_lead_somewhere_are_counted(smtp_relay, open_sender):
+    body = (
+        '<a data-no-track href="https://a.example/">1</a><a href="mailto:x@b.example">2</a><a title=\' href="no"\''
+        ' href="https://c.example/?a=1&amp;b=2" class="x">3</a>'
+        '<a href="{{ preferences_url }}">4</a><a href="#top">5</a>'
+    )
+    outcomes(open_sender(), "anna@example.net", content=Content("Hi", body))
+    page = mail_of(smtp_relay).get_body(("html",)).get_content()
+    assert page.count("/e/c/") == 1
+    for kept in ('href="https://a.example/"', "mailto:x@b.example", '" class="x">3', "/e/preferences/", 'href="#top"'):
+        assert kept in page
+    token = re.search(r"/e/c/([\w-]+)", page)[1]
+    assert read_click_token(token).target == "https://c.example/?a=1&b=2"
