@@ -76,8 +76,8 @@ class Tag(NamedTuple):
         return self.tokens[0].start, self.tokens[-2].end if len(self.tokens) > 1 else self.tokens[0].start
 
     @property
-    def is_escaped(self) -> bool:
-        """Whether the whole expression goes through `escape` last."""
+    def last_filter(self) -> str:
+        """The filter that the whole expression goes through last; empty if that is none, or may be about a part."""
         inner, depth = [], 0
         for token in self.tokens[:-1]:
             depth -= token.role in (")", "]")
@@ -85,9 +85,9 @@ class Tag(NamedTuple):
                 inner.append(token)
             depth += token.role in ("(", "[")
         if not {token.role for token in inner} <= _ONE_VALUE:
-            return False
+            return ""
         last = [token for token in inner if token.role not in ("(", ")", "[", "]")][-1:]
-        return bool(last) and last[0].role == "filter" and last[0].text in ("e", "escape")
+        return last[0].text if last and last[0].role == "filter" else ""
 
 
 def guarded(

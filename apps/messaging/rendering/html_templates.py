@@ -42,12 +42,21 @@ def html_filters(source: str, field: str, tags: Sequence[Tag]) -> Mapping[int, s
         walk.text(text.rstrip() if trims_before else text, tag.start)
         if tag.opening == "{{":
             name = walk.value(tag.start)
-            filters[tag.start] = f"{name}_e" if tag.is_escaped else name
+            filters[tag.start] = _beside(name, tag.last_filter)
         elif tag.opening == "{%":
             walk.statement(tag.tokens[0].text, tag.start)
         position, trims = tag.end, source[tag.end - 3 : tag.end - 2] == "-"
     walk.text(source[position:], position)
     return filters
+
+
+def _beside(name: str, last_filter: str) -> str:
+    """The filter that is put after the template's own last one, which may have done a part of it."""
+    if last_filter in ("e", "escape"):
+        return f"{name}_e"
+    if last_filter == "urlencode" and name in ("_html_part", "_html_contact"):
+        return "_html_text"  # what is percent-encoded is not encoded again
+    return name
 
 
 @dataclass(slots=True)
