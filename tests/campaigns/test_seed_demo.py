@@ -172,13 +172,13 @@ def seed_channels(tmp_path, monkeypatch):
 def test_each_channel_has_its_people_its_credentials_and_some_dead_addresses(seed_channels, tmp_path):
     state = seed_channels(SANDBOX_SMTP_PORT="2525")["channels"]
     counts = Counter(Subscription.objects.values_list("type", flat=True))
-    assert {type: counts[type] for type in _demo_channels.AUDIENCES} == _demo_channels.AUDIENCES
+    assert {type: counts[type] for type in _demo_channels.AUDIENCES} == {**_demo_channels.AUDIENCES, "KakaoTalk": 11}
     providers = ["smtp", "solapi", "twilio", "nhn_sms", "solapi_kakao", "nhn_kakao"]
     assert list(state["credentials"]) == providers
     tokens = [row.token for row in Subscription.objects.filter(type__in=["Email", "SMS", "KakaoTalk"])]
     assert sum("+550-5.1.1@" in token for token in tokens) == 1
     assert sum(token.startswith("+8210023050") for token in tokens) == 1
-    assert sum(token.startswith("+8210023104") for token in tokens) == 1
+    assert sum(token.startswith("+8210023104") for token in tokens) == 2
     assert ChannelCredential.objects.get(provider="smtp").secret["port"] == 2525
     assert len((tmp_path / "inboxes.jsonl").read_text().splitlines()) == 5
     assert (tmp_path / "inboxes.jsonl").stat().st_mode & 0o777 == 0o600
@@ -193,4 +193,4 @@ def test_a_second_run_follows_the_relay_and_gives_who_was_ended_another_address(
     assert ChannelCredential.objects.get(provider="smtp").secret["port"] == 2526
     fresh = Subscription.objects.get(type="KakaoTalk", tags__place=4, subscription_status=1)
     assert fresh.token != ended.token
-    assert (fresh.user_id, Subscription.objects.count()) == (ended.user_id, 10 + 60 + 1)
+    assert (fresh.user_id, Subscription.objects.count()) == (ended.user_id, 10 + 61 + 1)
