@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -11,17 +12,20 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from apps.messaging import retry
 from apps.messaging.adapters.base import Result
 from apps.messaging.models import GatewayRequest
 from apps.tenants.models import ChannelCredential
 from automata_signal.ids import first_id_at
+
+log = logging.getLogger(__name__)
 
 
 def keep_requests(credential: ChannelCredential, results: Sequence[Result], now: datetime) -> None:
     """Remember which messages a gateway's request carried; in the transaction that records its answer."""
     by_request: dict[str, list[Result]] = defaultdict(list)
     for result in results:
-        if result.request_id:
+        if result.request_id and _fits(result):
             by_request[result.request_id].append(result)
     if by_request:
         ask_at = now + timedelta(seconds=settings.GATEWAY_ASK_AFTER_S)
@@ -38,6 +42,15 @@ def keep_requests(credential: ChannelCredential, results: Sequence[Result], now:
             )
             for request_id, of_request in by_request.items()
         )
+
+
+def _fits(result: Result) -> bool:
+    """Whether the ids are such as can be kept; without them there are no reports of the message, and it stays
+    successful."""
+    fits = all(retry.word_of(said) == said for said in (result.request_id, result.provider_message_id))
+    if not fits:
+        log.error("a gateway's id cannot be kept: there will be no report", extra={"message_id": result.message_id})
+    return fits
 
 
 def messages_of(credential: ChannelCredential, references: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -73,12 +86,13 @@ def forget_requests(limit: int = 10_000) -> int:
 ASK_LEASE_S = 120
 
 
-def take_due(limit: int) -> list[GatewayRequest]:
-    """Requests to be asked about now, the longest due first; nobody else gets them for `ASK_LEASE_S`."""
+def take_due(limit: int, *, but: Collection[UUID] = ()) -> list[GatewayRequest]:
+    """Requests to be asked about now, the longest due first, not those of the credentials `but`; nobody else gets them
+    for `ASK_LEASE_S`."""
     now = timezone.now()
     with transaction.atomic():
         due = GatewayRequest.objects.select_for_update(skip_locked=True).filter(ask_at__lte=now).order_by("ask_at")
-        rows = list(due[:limit])
+        rows = list(due.exclude(credential_id__in=but)[:limit])
         for row in rows:
             row.asked += 1
             row.ask_at = now + timedelta(seconds=ASK_LEASE_S)

@@ -75,6 +75,8 @@ class Recording:
         """Recording renews the lease, so it is done by then however few the answers are: a provider may be slow."""
 
     def add(self, result: Result) -> None:
+        if result.reason:
+            result = result._replace(reason=retry.word_of(result.reason))
         self._results.append(result)
         if len(self._results) >= RECORD_SLICE or time.monotonic() >= self._record_at:
             self._submit()

@@ -51,6 +51,16 @@ CANCELED = "canceled"
 UNKNOWN_OUTCOME = "unknown_outcome"
 
 
+WORD_MAX = 100
+"""What `error_reason` holds."""
+
+
+def word_of(said: str) -> str:
+    """A provider's word as PostgreSQL takes it. One that it does not take would keep everybody's results from being
+    recorded, and what is not recorded is sent again."""
+    return said.encode("utf-8", "ignore").decode().replace("\0", "")[:WORD_MAX]
+
+
 class Decision(NamedTuple):
     """What follows for the message: the next attempt at `due`, or failed for good as `error_reason`."""
 

@@ -6,6 +6,7 @@ of thousands of messages a second, and a thread waits on each.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import time
@@ -23,11 +24,18 @@ from automata_signal.metrics import provider_answered
 
 __all__ = ["GatewayAnswer", "GatewayCall", "GatewaySender", "GroupSender", "HttpPool", "NotSent", "retry_after_s"]
 
+log = logging.getLogger(__name__)
+
 IDLE_S = 0.01
 """How long to wait for answers before a source that had nothing is asked again."""
 KEEP_ALIVE_S = 15.0
 """Shorter than gateways keep a connection: one that they end as we write leaves the fate of a request unknown."""
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
+ANSWER_TIMEOUTS = 2
+"""An answer that has begun may take so many times the time-out, which is for each piece of it: a gateway that answers
+by drops must not keep a thread for longer than the lease lasts."""
+INTERNAL_ERROR = "internal_error"
+"""A fault of ours; what it was stands in the log."""
 
 
 class GatewayCall(NamedTuple):
@@ -87,7 +95,8 @@ class HttpPool:
             with self._connections().stream(
                 call.method, url, headers=headers, content=call.body, extensions={"timeout": times}
             ) as answer:
-                return GatewayAnswer(answer.status, _lowered(answer.headers), _bounded(answer))
+                until = time.monotonic() + ANSWER_TIMEOUTS * seconds
+                return GatewayAnswer(answer.status, _lowered(answer.headers), _bounded(answer, until=until))
         except (httpcore.ConnectError, httpcore.ConnectTimeout):
             raise NotSent("couldnt_connect") from None
         except httpcore.PoolTimeout:
@@ -122,12 +131,14 @@ def _lowered(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
-def _bounded(answer: httpcore.Response) -> bytes:
+def _bounded(answer: httpcore.Response, *, until: float) -> bytes:
     read, size = [], 0
     for chunk in answer.iter_stream():
         size += len(chunk)
         if size > ANSWER_MAX_BYTES:
             raise httpcore.RemoteProtocolError("the answer is too large")
+        if time.monotonic() > until:
+            raise httpcore.ReadTimeout("the answer does not end")
         read.append(chunk)
     return b"".join(read)
 
@@ -152,11 +163,21 @@ class GroupSender(ABC):
 
     def send(self, deliveries: Iterable[Delivery | None]) -> Iterator[Result]:
         """See `Sender.send`. Deliveries that can go together leave as soon as there are `per_request` of them, or
-        nothing more comes for the moment."""
+        nothing more comes for the moment. When `deliveries` raises, what is in flight is answered first, then the
+        exception goes on: an answer that is lost would be paid for twice."""
         gathered: dict[Hashable, list[Delivery]] = {}
         in_flight: set[Future[list[Result]]] = set()
+        source, error = iter(deliveries), None
         try:
-            for delivery in deliveries:
+            while True:
+                try:
+                    delivery = next(source)
+                except StopIteration:
+                    break
+                except Exception as raised:
+                    error = raised
+                    gathered.clear()  # none of it has left
+                    break
                 if delivery is None:
                     in_flight.update(self._submit(group) for group in gathered.values())
                     gathered.clear()
@@ -164,8 +185,12 @@ class GroupSender(ABC):
                     continue
                 try:
                     key = self._key(delivery)
-                except ContentError as error:
-                    yield Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {error.field}")
+                except ContentError as problem:
+                    yield Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, f"invalid {problem.field}")
+                    continue
+                except Exception:
+                    log.exception("a message could not be made", extra={"provider": self.provider})
+                    yield Result(delivery.message_id, Outcome.PAYLOAD_REJECTED, INTERNAL_ERROR)
                     continue
                 group = gathered.setdefault(key, [])
                 group.append(delivery)
@@ -179,6 +204,8 @@ class GroupSender(ABC):
                 yield from _answered(in_flight, timeout_s=None)
         finally:
             wait(in_flight)  # nothing is on the wire when the caller goes on
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         if self._threads is not None and self._owner == os.getpid():
@@ -189,7 +216,16 @@ class GroupSender(ABC):
         if self._threads is None or self._owner != os.getpid():
             self._owner = os.getpid()
             self._threads = ThreadPoolExecutor(self._endpoint.connections, thread_name_prefix=self.provider)
-        return self._threads.submit(self._exchange, group)
+        return self._threads.submit(self._exchanged, group)
+
+    def _exchanged(self, group: list[Delivery]) -> list[Result]:
+        """`_exchange`, whatever it meets: an answer of a form that nobody expected must neither take the others' along
+        nor have its messages sent again and again."""
+        try:
+            return self._exchange(group)
+        except Exception:
+            log.exception("messages may have left: their answer could not be read", extra={"provider": self.provider})
+            return _all(group, Outcome.UNKNOWN, INTERNAL_ERROR)
 
     def _key(self, delivery: Delivery) -> Hashable:
         """Deliveries with the same key can go in one group. Raises `ContentError`."""

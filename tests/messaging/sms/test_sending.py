@@ -1,10 +1,13 @@
 """Text messages, from a dispatch to what is recorded, against gateways that are as strict as the real ones."""
 
 import json
+from unittest import mock
 
 import pytest
 
+from apps.messaging.adapters.base import Outcome
 from apps.messaging.models import GatewayRequest, Message
+from apps.messaging.recording import Recording
 from apps.sandbox.gateway_behaviours import marked_number
 from apps.subscriptions.models import Subscription
 from apps.tenants.models import ChannelCredential
@@ -113,3 +116,16 @@ def test_a_personal_text_that_cannot_be_sent_fails_alone(solapi, send):
     send(NUMBERS[:1], body="Hi {{ name }}", is_personalised=True, variables={"name": "😀"})
     assert outcomes() == {"failed": "invalid body"}
     assert solapi.control.stats()["requests"] == 0
+
+
+def test_a_word_of_a_gateway_that_is_too_long_does_not_keep_the_results_of_others_from_being_recorded(solapi, send):
+    """What is not recorded is sent again when the lease has ended, and paid for again."""
+    add = Recording.add
+
+    def with_a_long_word(self, result):
+        is_first = not self._results
+        add(self, result._replace(outcome=Outcome.UNKNOWN, reason="\x00" + "E" * 200) if is_first else result)
+
+    with mock.patch.object(Recording, "add", with_a_long_word):
+        send(NUMBERS[:3])
+    assert sorted(Message.objects.values_list("status", flat=True)) == ["failed", "successful", "successful"]
