@@ -20,9 +20,9 @@ from apps.campaigns.management.commands.citus_schema import DISTRIBUTED
 from apps.messaging import dispatch, making, requeue
 from apps.messaging.content import content_source
 from apps.messaging.models import DispatchBatch, Message
+from apps.messaging.named import Recipients
 from apps.messaging.receipts.sdk import Receipt, receipts_apply
 from apps.messaging.requeue import FailedFilter
-from apps.messaging.named import Recipients
 from apps.messaging.services import messages_send
 from apps.subscriptions.models import Subscription
 from tests.factories import handle_of, make_subscription, make_subscriptions, make_user

@@ -13,8 +13,8 @@ from apps.messaging import dispatch, tasks
 from apps.messaging.content import content_source
 from apps.messaging.dispatches import dispatch_pause, dispatch_slice
 from apps.messaging.models import Dispatch, DispatchBatch, Message
-from apps.messaging.queues import QueuedBatch
 from apps.messaging.named import Recipients
+from apps.messaging.queues import QueuedBatch
 from apps.messaging.services import messages_send
 from apps.tenants.models import ChannelCredential
 from apps.tenants.services import breaker_open

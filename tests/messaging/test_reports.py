@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,9 @@ from django.utils import timezone
 from apps.messaging.models import Message, MessageEvent
 from apps.messaging.receipts.reports import Report, ReportKind, reports_apply
 from apps.subscriptions.models import Subscription
+from automata_signal.ids import new_id
 from tests.factories import make_messages, make_subscription
+from tests.messaging.test_hot_queries import taken_down
 
 pytestmark = pytest.mark.django_db
 
@@ -111,3 +114,31 @@ def test_who_registered_again_after_the_failure_is_not_ended(application, sent):
     an_hour_ago = timezone.now() - timedelta(hours=1)
     report(application, message, "complained", at=an_hour_ago, subscription_status=-44)
     assert Subscription.objects.get(pk=message.subscription_id).subscription_status == 1
+
+
+def test_a_word_that_postgresql_does_not_take_is_kept_as_far_as_it_goes(application, sent):
+    message = sent()
+    report(application, message, "failed", reason="\x00" + "9" * 300, soft_status=-43)
+    assert Message.objects.get(pk=message.pk).error_reason == "9" * 100
+
+
+def test_reports_lock_messages_then_subscriptions_and_the_counters_that_all_share_last(application, sent):
+    """Whoever records a slice holds messages and waits for the campaign: the other way round they wait in a ring."""
+    campaign_id = new_id()
+    messages = [make_messages(application, ["successful"], campaign_id=campaign_id)[0] for _ in range(4)]
+    kinds = [
+        ("failed", {"reason": "4.2.2", "soft_status": -43}),
+        ("delivered", {}),
+        ("clicked", {}),
+        ("failed", {"reason": "5.1.1", "subscription_status": -42}),
+    ]
+    reports = [Report(str(m.pk), ReportKind(k), **more) for m, (k, more) in zip(messages, kinds, strict=True)]
+    with taken_down() as statements:
+        reports_apply(application=application, provider="anymail", reports=reports)
+    shared = ("UPDATE campaigns_", "INSERT INTO campaigns_", "UPDATE billing_")
+    are_shared = [any(one in sql for one in shared) for sql in statements if "UPDATE " in sql or "INSERT " in sql]
+    assert any(are_shared)
+    assert are_shared == sorted(are_shared)
+    first, second = [sql for sql in statements if re.search(r"FOR (NO KEY )?UPDATE", sql)][:2]
+    assert "messaging_message" in first
+    assert "ORDER BY id FOR NO KEY UPDATE" in second

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from apps.messaging import lifecycle, retry
 from apps.messaging.lifecycle import CONVERTED, ERRORED, PENDING, RECEIVED, SUCCESSFUL
-from apps.messaging.receipts.sdk import Receipt, receipts_apply
+from apps.messaging.receipts.sdk import Receipt, receipts_move
 from apps.messaging.recorders import StatusCount, record
 from apps.subscriptions.services import (
     Strike,
@@ -100,84 +100,122 @@ def reports_apply(*, application: Application, provider: str, reports: Sequence[
 
 @transaction.atomic
 def _apply(application: Application, provider: str, reports: Sequence[Report]) -> ReportCounts:
+    """Locks go one way as everywhere, each kind in the order of its ids: messages, subscriptions, and the counters that
+    all slices share last."""
     now = timezone.now()
+    messages = _locked(application, reports)
+    _lock_subscriptions(application, messages)
     failed = {r.message_id: r for r in reports if r.kind is ReportKind.FAILED}
-    applied = _fail(application, provider, failed, now) if failed else 0
+    counts = _fail(application, provider, failed, messages, now)
+    applied = sum(messages[key].status in _MAY_FAIL for key in failed if key in messages)
     for is_active in (False, True):
         receipts = [
             Receipt(r.message_id, _RECEIPTS[r.kind], r.at, {"provider": provider, "report": r.kind.value})
             for r in reports
             if r.kind in _RECEIPTS and (r.kind in _SHOWS_ACTIVITY) is is_active
         ]
-        answers = receipts_apply(application=application, receipts=receipts, trusted=True, shows_activity=is_active)
-        applied += sum(answer.status == "accepted" for answer in answers)
-    ended = _tell_subscriptions(application, reports, now)
+        if receipts:
+            answers, moved = receipts_move(
+                application=application, receipts=receipts, trusted=True, shows_activity=is_active
+            )
+            applied += sum(answer.status == "accepted" for answer in answers)
+            counts += moved
+    ended = _tell_subscriptions(application, reports, messages, now)
+    record(counts)
     return ReportCounts(applied, len(reports) - applied, ended)
+
+
+class _Message(NamedTuple):
+    status: str
+    subscription_id: UUID
+
+
+# By primary key, in the order of the keys, so that concurrent calls lock alike.
+_LOCK = """
+    SELECT m.id::text, m.status, m.subscription_id FROM unnest(%(ids)s::uuid[]) g(id)
+         CROSS JOIN LATERAL (
+             SELECT id, status, subscription_id FROM messaging_message
+             WHERE id = g.id AND application_id = %(application_id)s FOR UPDATE
+         ) m
+"""
+# By primary key. What follows locks some of them for each kind of report: those must not come in an order of their own.
+_LOCK_SUBSCRIPTIONS = """
+    SELECT FROM subscriptions_subscription
+    WHERE application_id = %(application_id)s AND id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+
+def _locked(application: Application, reports: Sequence[Report]) -> dict[str, _Message]:
+    """The messages that are reported on, of those that are known."""
+    with connection.cursor() as cursor:
+        ids = sorted({r.message_id for r in reports})
+        cursor.execute(_LOCK, {"ids": ids, "application_id": application.pk})
+        return {row[0]: _Message(*row[1:]) for row in cursor.fetchall()}
+
+
+def _lock_subscriptions(application: Application, messages: Mapping[str, _Message]) -> None:
+    ids = sorted({message.subscription_id for message in messages.values()})
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_SUBSCRIPTIONS, {"ids": ids, "application_id": application.pk})
 
 
 # --- Failures ------------------------------------------------------------------------------------------------------
 
-# By primary key, in the order of the keys, so that concurrent calls lock alike.
-_LOCK = """
-    SELECT m.id::text, m.status FROM unnest(%(ids)s::uuid[]) g(id)
-         CROSS JOIN LATERAL (
-             SELECT id, status FROM messaging_message
-             WHERE id = g.id AND application_id = %(application_id)s FOR UPDATE
-         ) m
-"""
+_MAY_FAIL = frozenset({PENDING.value, ERRORED.value, SUCCESSFUL.value})
 
 
-def _fail(application: Application, provider: str, failed: Mapping[str, Report], now: datetime) -> int:
+def _fail(
+    application: Application,
+    provider: str,
+    failed: Mapping[str, Report],
+    messages: Mapping[str, _Message],
+    now: datetime,
+) -> list[StatusCount]:
     """Fail the messages; of those whose sending is not recorded yet it is recorded first, since the provider took
     them and counts them."""
     states: dict[str, list[str]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, {"ids": sorted(failed), "application_id": application.pk})
-        for message_id, status in cursor.fetchall():
-            states[status].append(message_id)
+    for message_id in failed:
+        if message_id in messages:
+            states[messages[message_id].status].append(message_id)
     counts: list[StatusCount] = []
     for source in (PENDING, ERRORED):
         note = {"implied_by": "failed", "provider": provider}
         counts += lifecycle.apply(
             "send", source=source, ids=states[source], application_id=application.pk, at=now, metadata=note
         )
-    ids = [*states[PENDING], *states[ERRORED], *states[SUCCESSFUL]]
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for message_id in ids:
+    for message_id in [*states[PENDING], *states[ERRORED], *states[SUCCESSFUL]]:
         report = failed[message_id]
         alike[report.reason, report.fault, repr(report.details)].append(message_id)
     for of_failure in alike.values():
         report = failed[of_failure[0]]
-        details = {"class": report.fault.value, "provider": provider, "reason": report.reason, **(report.details or {})}
+        reason = retry.word_of(report.reason)
+        details = {"class": report.fault.value, "provider": provider, "reason": reason, **(report.details or {})}
         counts += lifecycle.apply(
             "fail",
             source=SUCCESSFUL,
             ids=of_failure,
             application_id=application.pk,
             at=now,
-            reason=report.reason[:100] or "failed",
+            reason=reason or "failed",
             details=details,
             metadata=details,
         )
-    record(counts)
-    return len(ids)
+    return counts
 
 
 # --- Subscriptions -------------------------------------------------------------------------------------------------
 
-_SUBSCRIPTIONS = """
-    SELECT id::text, subscription_id FROM messaging_message
-    WHERE id = ANY(%(ids)s::uuid[]) AND application_id = %(application_id)s
-"""
 
-
-def _tell_subscriptions(application: Application, reports: Sequence[Report], now: datetime) -> int:
+def _tell_subscriptions(
+    application: Application, reports: Sequence[Report], messages: Mapping[str, _Message], now: datetime
+) -> int:
     """End and count as the reports say; what has arrived forgives earlier failures."""
-    wanted = sorted({r.message_id for r in reports})
-    with connection.cursor() as cursor:
-        cursor.execute(_SUBSCRIPTIONS, {"ids": wanted, "application_id": application.pk})
-        subscription_of: dict[str, UUID] = dict(cursor.fetchall())
-    known = [(subscription_of[r.message_id], r) for r in reports if r.message_id in subscription_of]
+    known = [
+        (messages[r.message_id].subscription_id, r._replace(reason=retry.word_of(r.reason)))
+        for r in reports
+        if r.message_id in messages
+    ]
     arrived = [key for key, r in known if r.kind in _RECEIPTS]
     subscriptions_forgive(subscription_ids=set(arrived), application_id=application.pk)
     strikes = [Strike(key, r.soft_status, r.reason) for key, r in known if r.soft_status is not None]

@@ -78,22 +78,33 @@ def receipts_apply(
     unknown message get the same answer, `rejected` as `not_found`. `shows_activity` is whether somebody was at the
     device: not if a provider says that it has delivered.
     """
-    keyed = [(str(receipt.message_id), receipt) for receipt in receipts]
-    if not keyed:
+    if not receipts:
         return []
     with transaction.atomic():
-        rows = _locked(application, sorted({message_id for message_id, _ in keyed}))
-        answers = []
-        wanted: dict[tuple[str, str], Receipt] = {}
-        for message_id, receipt in keyed:
-            again = (message_id, receipt.type) in wanted
-            status, reason = _judge(receipt, rows.get(message_id), trusted=trusted, again=again)
-            answers.append(ReceiptAnswer(message_id, status, reason))
-            if status == "accepted":
-                wanted[message_id, receipt.type] = receipt
-        if wanted:
-            _record(application, rows, wanted, shows_activity=shows_activity)
+        answers, counts = receipts_move(
+            application=application, receipts=receipts, trusted=trusted, shows_activity=shows_activity
+        )
+        record(counts)
     return answers
+
+
+def receipts_move(
+    *, application: Application, receipts: Sequence[Receipt], trusted: bool, shows_activity: bool = True
+) -> tuple[list[ReceiptAnswer], list[StatusCount]]:
+    """`receipts_apply` in the caller's transaction, which tells the recorders at its end: what they lock comes after
+    all messages and subscriptions."""
+    keyed = [(str(receipt.message_id), receipt) for receipt in receipts]
+    rows = _locked(application, sorted({message_id for message_id, _ in keyed})) if keyed else {}
+    answers = []
+    wanted: dict[tuple[str, str], Receipt] = {}
+    for message_id, receipt in keyed:
+        again = (message_id, receipt.type) in wanted
+        status, reason = _judge(receipt, rows.get(message_id), trusted=trusted, again=again)
+        answers.append(ReceiptAnswer(message_id, status, reason))
+        if status == "accepted":
+            wanted[message_id, receipt.type] = receipt
+    counts = _record(application, rows, wanted, shows_activity=shows_activity) if wanted else []
+    return answers, counts
 
 
 def _locked(application: Application, ids: Sequence[str]) -> dict[str, _Row]:
@@ -133,8 +144,8 @@ def _record(
     wanted: dict[tuple[str, str], Receipt],
     *,
     shows_activity: bool,
-) -> None:
-    """Move the messages, state by state, each state in one statement."""
+) -> list[StatusCount]:
+    """Move the messages, state by state, each state in one statement; what moved."""
     now = timezone.now()
     sends: dict[str, list[_Move]] = {PENDING: [], ERRORED: []}
     receives: list[_Move] = []
@@ -164,7 +175,7 @@ def _record(
         converted=Counter(rows[move.id].subscription_id for move in converts),
         last_active_at=now if shows_activity else None,
     )
-    record(counts)
+    return counts
 
 
 def _plausible(occurred_at: datetime | None, row: _Row, now: datetime) -> datetime:
