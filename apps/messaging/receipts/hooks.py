@@ -8,6 +8,7 @@ the provider sends again. Applying twice does no harm (`reports`).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from apps.messaging.gateway_requests import ask_again, messages_of, take_due
-from apps.messaging.models import Message, MessageStatus
+from apps.messaging.models import GatewayRequest, Message, MessageStatus
 from apps.messaging.receipts.providers import (
     ASKERS,
     PARSERS,
@@ -32,6 +33,7 @@ from apps.messaging.receipts.providers import (
     tell_listeners,
 )
 from apps.messaging.receipts.reports import Report, ReportCounts, reports_apply
+from apps.messaging.stopping import is_stopping
 from apps.subscriptions.services import addresses_end
 from apps.tenants.access import too_many_guesses
 from apps.tenants.models import ChannelCredential
@@ -43,6 +45,10 @@ from automata_signal.task_context import log_fields
 log = logging.getLogger(__name__)
 
 ASK_AT_ONCE = 50
+ASK_MAX_S = 10.0
+"""Shorter than the beat of the task; a question that has begun is finished."""
+SILENT_S = 60.0
+"""How long a credential whose gateway did not answer is left alone."""
 
 
 @csrf_exempt  # providers post by themselves; the signature is what allows it
@@ -126,22 +132,44 @@ def _found(credential: ChannelCredential, by_reference: Sequence[tuple[Reference
 # --- Asking for what has not come ----------------------------------------------------------------------------------
 
 
-def ask_for_reports() -> int:
-    """Ask gateways about requests whose reports are missing; how many. Index: `gateway_request_due`."""
-    asked = 0
-    for row in take_due(ASK_AT_ONCE):
-        open_ids = Message.objects.filter(
-            application_id=row.application_id, pk__in=row.message_ids, status=MessageStatus.SUCCESSFUL
-        )
-        credential = ChannelCredential.objects.filter(pk=row.credential_id).select_related("application").first()
-        asker = ASKERS.get(row.provider)
-        if credential is None or asker is None or not open_ids.exists():
-            ask_again(row, is_open=False)
-            continue
-        asked += 1
+def ask_for_reports(*, max_s: float = ASK_MAX_S) -> int:
+    """Ask gateways about requests whose reports are missing, until `max_s` are over; how many. Index:
+    `gateway_request_due`.
+
+    Each is taken when it is its turn, and a credential whose gateway does not answer is left alone for a while: one
+    that hangs must hold up neither the others nor the sweeps, which share the queue.
+    """
+    asked, ends_at = 0, time.monotonic() + max_s
+    while asked < ASK_AT_ONCE and (now := time.monotonic()) < ends_at and not is_stopping():
+        rows = take_due(1, but=[key for key, until in _silent_until.items() if now < until])
+        if not rows:
+            break
         try:
-            hooked_apply(credential, Hooked(by_reference=asker(credential.secret, row.request_id)))
-        except (AskFailed, DecryptionError) as error:
-            log.warning("a gateway did not answer", extra={"provider": row.provider, "cause": str(error)})
-        ask_again(row, is_open=open_ids.exists())
+            asked += _ask(rows[0])
+        except Exception:  # of a form that nobody expected, or a database that refused: the others have their turn
+            log.exception("a gateway's reports could not be read", extra={"provider": rows[0].provider})
+            ask_again(rows[0], is_open=True)
     return asked
+
+
+_silent_until: dict[UUID, float] = {}
+"""Credential → until when it is not asked again, by this process' clock."""
+
+
+def _ask(row: GatewayRequest) -> bool:
+    """Whether the gateway was asked."""
+    open_ids = Message.objects.filter(
+        application_id=row.application_id, pk__in=row.message_ids, status=MessageStatus.SUCCESSFUL
+    )
+    credential = ChannelCredential.objects.filter(pk=row.credential_id).select_related("application").first()
+    asker = ASKERS.get(row.provider)
+    if credential is None or asker is None or not open_ids.exists():
+        ask_again(row, is_open=False)
+        return False
+    try:
+        hooked_apply(credential, Hooked(by_reference=asker(credential.secret, row.request_id)))
+    except (AskFailed, DecryptionError) as error:
+        log.warning("a gateway did not answer", extra={"provider": row.provider, "cause": str(error)})
+        _silent_until[credential.pk] = time.monotonic() + SILENT_S
+    ask_again(row, is_open=open_ids.exists())
+    return True

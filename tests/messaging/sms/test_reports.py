@@ -3,8 +3,9 @@
 import hashlib
 import hmac
 import json
+from datetime import timedelta
 from urllib.parse import urlencode
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.utils import timezone
@@ -13,9 +14,11 @@ from twilio.request_validator import RequestValidator
 from apps.messaging import gateway_requests
 from apps.messaging.models import GatewayRequest, Message
 from apps.messaging.receipts.hooks import ask_for_reports
+from apps.messaging.receipts.providers import ASKERS, AskFailed
 from apps.messaging.receipts.twilio import signature
 from apps.sandbox.gateway_behaviours import marked_number
 from apps.subscriptions.models import Subscription
+from apps.tenants.models import ChannelCredential
 from tests.factories import make_subscription
 from tests.messaging.sms.conftest import TWILIO_SENDER, e164
 
@@ -158,6 +161,43 @@ def test_a_gateway_that_does_not_report_is_asked(request, send, settings, provid
     assert sorted(Subscription.objects.values_list("subscription_status", flat=True)) == [status, 1]
     assert not GatewayRequest.objects.filter(ask_at__isnull=False).exists()
     assert gateway_requests.take_due(10) == []
+
+
+def test_a_gateway_that_does_not_answer_holds_up_no_other(solapi, send, monkeypatch):
+    """One that hangs is asked once and left alone; a fault of ours ends the question and nobody else's."""
+    send([NUMBER])
+    GatewayRequest.objects.update(ask_at=timezone.now())
+    (first,) = GatewayRequest.objects.all()
+    for number, provider in enumerate(("silent", "silent", "broken", "broken")):
+        credential = {"silent": UUID(int=1), "broken": UUID(int=2)}[provider]
+        ChannelCredential.objects.get_or_create(
+            pk=credential, application=first.application, provider=provider, name=provider, defaults={"secret": {}}
+        )
+        GatewayRequest.objects.create(
+            application=first.application,
+            credential_id=credential,
+            provider=provider,
+            request_id=str(number),
+            message_ids=first.message_ids,
+            references=[""],
+            ask_at=timezone.now() - timedelta(minutes=1),
+        )
+    asked = []
+
+    def silent(_secret, request_id):
+        asked.append(request_id)
+        raise AskFailed("operation_timedout")
+
+    def broken(_secret, request_id):
+        asked.append(request_id)
+        raise KeyError("list")
+
+    monkeypatch.setitem(ASKERS, "silent", silent)
+    monkeypatch.setitem(ASKERS, "broken", broken)
+    ask_for_reports()
+    assert asked == ["0", "2", "3"]
+    assert Message.objects.get().status == "received"
+    assert GatewayRequest.objects.filter(provider="broken", ask_at__gt=timezone.now()).count() == 2
 
 
 def test_one_missed_delivery_is_forgiven_and_many_end_the_subscription(solapi, send, settings):
