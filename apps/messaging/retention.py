@@ -197,9 +197,9 @@ def delete_slice(application: Application, since: datetime) -> Deleted:
     DispatchBatch.objects.for_application(application).filter(pk__in=[batch.pk for batch in batches]).delete()
     deleted.dispatches = _delete_dispatches(application, {batch.dispatch_id for batch in batches})
     MessageRequeue.objects.for_application(application).filter(pk__lt=before, finished_at__isnull=False).delete()
-    for model in (FollowUp, GatewayRequest):  # by their index on application and id
-        old = model.objects.for_application(application).filter(pk__lt=before).order_by("pk").values("pk")
-        model.objects.for_application(application).filter(pk__in=old[:SLICE_MESSAGES]).delete()
+    for rows in (FollowUp.objects, GatewayRequest.objects):  # by their index on application and id
+        old = rows.for_application(application).filter(pk__lt=before).order_by("pk")
+        rows.filter(pk__in=list(old.values_list("pk", flat=True)[:SLICE_MESSAGES])).delete()
     deleted.subscription_events = subscription_events_forget(
         application_id=application.pk, before_id=before, limit=SLICE_MESSAGES
     )

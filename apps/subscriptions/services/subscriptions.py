@@ -287,9 +287,7 @@ def _admitted(change: SubscriptionChange, status: int | None, *, was: int) -> tu
     """As `admitted_status`, for an address that is subscribed, or stays so with another token."""
     row = change.subscription
     asked = status if status is not None else (row.subscription_status if was == 0 else None)
-    wanted, why = admitted_status(
-        row.application, type=row.type, digest=bytes(row.token_digest), status=asked, was=was
-    )
+    wanted, why = admitted_status(row.application, type=row.type, digest=bytes(row.token_digest), status=asked, was=was)
     if wanted == asked:
         return status, ""
     if status is not None and status > 0 and wanted != SubscriptionStatus.OPT_IN_PENDING:
