@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from apps.messaging.adapters.base import Adapter, Content, ContentError
-from apps.messaging.adapters.email_content import marked
+from apps.messaging.adapters.email_content import marked, sealed, unsealed
 from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.models import Dispatch, MessageTemplate, MessageTemplateVersion, Purpose
 from apps.messaging.rendering import CompiledTemplate, RenderError, TemplateSyntaxError, compile_template
@@ -64,7 +64,7 @@ class ContentSource:
         own = {"title": self.title, "body": self.body, "data": self.data}
         words: Mapping[str, Any] = self.languages[key] if key else own
         if self.channel_type == ChannelType.EMAIL:
-            words = {**words, "body": marked(words["body"])}
+            words = {**words, "body": sealed(words["body"])}
         return compile_template(**words, html=self.is_html)
 
     def render(self, variables: Mapping[str, Any]) -> Content:
@@ -76,7 +76,8 @@ class ContentSource:
         if not self.is_personalised:
             return Content(self.title, self.body, self.data, self.options)
         rendered = self.compiled(variables.get("language", "")).render({**self.variables, **variables})
-        return Content(rendered.title, rendered.body, rendered.data, self.options)
+        body = unsealed(rendered.body) if self.channel_type == ChannelType.EMAIL else rendered.body
+        return Content(rendered.title, body, rendered.data, self.options)
 
 
 def is_html(channel_type: str, options: Mapping[str, Any]) -> bool:
@@ -180,8 +181,6 @@ def check_content(source: ContentSource, *, application: Application) -> None:
     """Ask the adapters by which the application sends whether their providers would take it; of a template, what is
     fixed of it, in every language."""
     types = subscription_types_of(source.channel_type)
-    if not types:
-        raise ValidationFailed.of("channel_type", "nothing is sent on this channel yet")
     adapters = {adapter.name: adapter for type_ in types for adapter in used_adapters(application, type_)}
     try:
         for language in ("", *source.languages):

@@ -184,9 +184,10 @@ def test_an_unknown_template_is_not_found(server, user):
     assert error["code"] == "NOT_FOUND"
 
 
-def test_a_channel_that_is_not_there_yet_says_so(server, user):
-    error = send(server, expect=400, channel_type="sms")["error"]
-    assert error["details"][0]["field"] == "channel_type"
+@pytest.mark.parametrize(("channel", "field"), [("telegraph", "channel_type"), ("sms", "recipients")])
+def test_a_channel_that_is_none_or_that_reaches_nobody_says_so(server, user, channel, field):
+    error = send(server, expect=400, channel_type=channel)["error"]
+    assert error["details"][0]["field"] == field
 
 
 def test_the_same_key_and_body_get_the_first_answer_again(server, user):

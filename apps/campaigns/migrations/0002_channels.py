@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("campaigns", "0001_initial"), ("messaging", "0009_chains")]
+    dependencies = [("campaigns", "0001_initial"), ("messaging", "0008_chains")]
 
     operations = [
         migrations.AddField(

@@ -14,7 +14,6 @@ from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
 from apps.campaigns.services.timing import TIMING, timing_set
-from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.chains.steps import Chain, chain_of, check_chain, fallback_of
 from apps.messaging.content import ContentSource, content_source
 from apps.messaging.models import MessageTemplate
@@ -144,8 +143,6 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
         if name in _PLAIN:
             setattr(campaign, name, value)
     campaign.chain = campaign.chain or {}
-    if not subscription_types_of(campaign.channel_type):
-        raise ValidationFailed.of("channel_type", "nothing can be sent on this channel yet")
     if "name" in fields:
         campaign.name = fields["name"].strip()
         if not 1 <= len(campaign.name) <= 200:

@@ -6,6 +6,8 @@ import pytest
 
 from apps.messaging.adapters import registry
 from apps.messaging.adapters.base import Endpoint
+from apps.subscriptions.models import SubscriptionType
+from apps.tenants.channels import ChannelType
 
 
 def test_each_push_type_has_its_adapter():
@@ -17,6 +19,11 @@ def test_each_push_type_has_its_adapter():
     assert registry.adapter_named("fcm") is registry.adapters_for("AndroidPush")[0]
     with pytest.raises(KeyError):
         registry.adapters_for("Telegraph")
+
+
+def test_every_channel_reaches_somebody():
+    assert all(registry.subscription_types_of(channel) for channel in ChannelType.values)
+    assert set(registry.CHANNELS) == set(SubscriptionType.values)
 
 
 def test_every_provider_of_a_credential_has_an_adapter_with_an_address():

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("messaging", "0008_email")]
+    dependencies = [("messaging", "0007_kakao")]
 
     operations = [
         migrations.AddField(
