@@ -24,6 +24,7 @@ def form(world, **changes) -> dict[str, str]:
         "application": str(world.application.pk),
         "name": "Summer",
         "channel_type": "push",
+        "purpose": "transactional",
         "priority": "low",
         "when_over_quota": "refuse",
         "title": "Hello",
@@ -65,7 +66,7 @@ def test_what_a_service_refuses_is_an_error_on_the_named_field(world, member):
         "targeting_criteria": '{"field": "nonsense", "op": "eq", "value": 1}',
         "ttl_s": "99999999",
         "template": str(world["messaging.MessageTemplate"].pk),
-        "channel_type": "sms",
+        "channel_type": "pigeon",
         "options": '{"badge": "many"}',
     }
     for field, value in wrong.items():

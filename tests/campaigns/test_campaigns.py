@@ -90,7 +90,7 @@ def test_campaigns_are_listed_newest_first_in_pages_and_by_status(server, draft)
         ({"options": 5}, "options"),
         ({"variables": [1]}, "variables"),
         ({"channel_type": "pigeon"}, "channel_type"),
-        ({"channel_type": "email"}, "channel_type"),
+        ({"channel_type": "email", "title": "a\nBcc: b@example.com"}, "title"),
         ({"priority": "urgent"}, "priority"),
         ({"ttl_s": -1}, "ttl_s"),
         ({"ttl_s": 10**12}, "ttl_s"),
