@@ -78,7 +78,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--connections", type=int, default=5_000, metavar="N", help="open streams of live (5,000)")
     parser.add_argument("--minutes", type=float, default=30, metavar="M", help="of soak (30)")
-    parser.add_argument("--profile", action="store_true", help="limit also writes profiles to .local/bench/")
+    parser.add_argument(
+        "--profile", action="store_true", help="limit, and pipeline of a channel, also write profiles to .local/bench/"
+    )
     parser.add_argument(
         "--wait", type=float, default=60, metavar="S", help="for a machine at rest before each run (60)"
     )

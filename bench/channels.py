@@ -14,7 +14,7 @@ from apps.messaging.kakao.models import KakaoChannel, KakaoTemplate, TemplateSta
 from apps.messaging.services import template_create
 from apps.tenants.models import Application, ChannelCredential
 from apps.tenants.services import application_create, credential_create
-from bench import seeding
+from bench import profile, seeding
 from bench.fleet import Fleet
 from bench.harness import PLAIN, WARM_UP_RECIPIENTS, Bench, Run
 from bench.report import Goal
@@ -109,6 +109,13 @@ def run(bench: Bench, part: str, add_runs: Callable[..., Run], told: Callable[[R
                 runs.append(send(bench, fleet, stand_in, channel, audience, personalised=personalised))
                 bench.say(f"{name}, {case}: {told(runs[-1])}")
         add_runs(bench, f"{part}: {name}", case, runs, goal=channel.goal if is_first else None)
+        if bench.options.profile:
+            campaign = {"channel": channel.name, "content": None if personalised else channel.plain}
+            title = f"{name}-{case.replace(', ', '-')}"
+            for place, us in profile.take(
+                bench, audience, title, providers=stand_in, personalised=personalised, **campaign
+            ):
+                bench.report.add(f"{part}: profile of {title}", place, "CPU", us, "µs/msg")
     bench.clear_messages()
 
 

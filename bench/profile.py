@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apps.tenants.models import Application
     from bench.fleet import Fleet
     from bench.harness import Bench
+    from bench.standin import StandIn
 
 FOLDER = LOCAL / "bench"
 PLACES = 14
@@ -32,20 +33,22 @@ WARM_UP_BATCHES = 4
 SAMPLES_PER_S = 200
 
 
-def take(bench: Bench, application: Application, name: str, *, personalised: bool) -> list[tuple[str, float]]:
-    """Profile one campaign; the places where the most CPU went, with µs a message."""
+def take(
+    bench: Bench, application: Application, name: str, *, providers: StandIn | None = None, **campaign: Any
+) -> list[tuple[str, float]]:
+    """Profile one campaign (`harness.make_campaign`); the places where the most CPU went, with µs a message."""
     from apps.campaigns.services import campaign_launch
     from bench.harness import make_campaign
 
     private_dir(FOLDER)
-    with bench.fleet() as fleet:
-        bench.warm_up(fleet)
-        _sample_workers(bench, fleet, application, name, personalised=personalised)
-    with bench.fleet(workers=0) as fleet:
+    with bench.fleet(providers=providers) as fleet:
+        bench.send(fleet, [application], **campaign)
+        _sample_workers(bench, fleet, application, name, **campaign)
+    with bench.fleet(workers=0, providers=providers) as fleet:
         bench.clear_messages()
-        campaign = make_campaign(application, personalised=personalised)
-        campaign_launch(campaign=campaign)
-        _wait_for_fan_out(bench, campaign.pk)
+        made = make_campaign(application, **campaign)
+        campaign_launch(campaign=made)
+        _wait_for_fan_out(bench, made.pk)
         output = FOLDER / f"profile-{name}.txt"
         environment = {**bench.supervisor.env, **fleet.providers.environment()}
         command = [sys.executable, "-m", "bench.profile", str(output)]
@@ -61,7 +64,7 @@ def _wait_for_fan_out(bench: Bench, campaign_id: Any) -> None:
     )
 
 
-def _sample_workers(bench: Bench, fleet: Fleet, application: Application, name: str, *, personalised: bool) -> None:
+def _sample_workers(bench: Bench, fleet: Fleet, application: Application, name: str, **campaign: Any) -> None:
     """What PostgreSQL spent on which statement, and samples of the real workers where py-spy is installed."""
     has_statements = bench.sql("SHOW shared_preload_libraries")[0][0].find("pg_stat_statements") >= 0
     if has_statements:
@@ -74,7 +77,7 @@ def _sample_workers(bench: Bench, fleet: Fleet, application: Application, name: 
         target = ("--pid", str(fleet.bulk[0].process.pid), "--duration", "600", "--output", str(samples))
         sampler = subprocess.Popen([command, "record", *options, *target], stdout=subprocess.DEVNULL)
     try:
-        run = bench.send(fleet, [application], personalised=personalised)
+        run = bench.send(fleet, [application], **campaign)
     finally:
         if sampler is not None:
             sampler.send_signal(2)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.messaging import lifecycle
 from apps.messaging.adapters.in_app import Placement
 from apps.messaging.inbox.models import InboxItem
-from apps.messaging.inbox.publishing import publish_messages, publish_state
+from apps.messaging.inbox.publishing import heard, publish_messages, publish_state
 from apps.messaging.inbox.selectors import EXPORT_MAX, inbox_represented, own_messages, owner_of, unread_count
 from apps.messaging.inbox.shown import Frame, Words, message_frame
 from apps.messaging.receipts.sdk import Receipt, ReceiptAnswer, receipts_apply
@@ -72,13 +72,16 @@ def inbox_deliver(placements: Sequence[Placement]) -> None:
         statement, parameters = _statement(placements)
         cursor.execute(statement, parameters | {"at": now})
         arrived = dict(cursor.fetchall())
-    frames: Frames = {}
-    frame_of: dict[str, Frame] = {}
-    for placement in placements:
-        if placement.message_id in arrived and (placement.starts_at is None or placement.starts_at <= now):
-            frame_of[placement.message_id] = _frame_of(placement, now, frames)
-    if frame_of:
-        publish_messages({one: arrived[one] for one in frame_of}, frame_of)
+    seen = {
+        placement.message_id: placement
+        for placement in placements
+        if placement.message_id in arrived and (placement.starts_at is None or placement.starts_at <= now)
+    }
+    told = heard({one: arrived[one] for one in seen}) if seen else []
+    if told:
+        frames: Frames = {}
+        frame_of = {one: _frame_of(seen[one], now, frames) for one in told}
+        publish_messages({one: arrived[one] for one in told}, frame_of)
 
 
 def _statement(placements: Sequence[Placement]) -> tuple[str, dict[str, Any]]:

@@ -10,8 +10,12 @@ from django.utils import timezone
 from apps.messaging.adapters.base import Content
 from apps.messaging.adapters.in_app import Placement
 from apps.messaging.dispatches import dispatch_cancel
+from apps.messaging.inbox import services
 from apps.messaging.inbox.models import InboxItem
+from apps.messaging.inbox.publishing import channel_of
+from apps.messaging.inbox.publishing import client as redis_client
 from apps.messaging.inbox.services import inbox_deliver, inbox_forget
+from apps.messaging.inbox.shown import message_frame
 from apps.messaging.models import Dispatch, Message, MessageEvent
 from apps.subscriptions.services import user_erase, user_export
 from tests.factories import make_user
@@ -49,6 +53,28 @@ def test_a_user_with_two_devices_has_one_item_and_one_state(application, make_de
     assert (tablet.unread(), tablet.inbox(state="unread")) == (0, [])
     phone.post("inbox/unread", {"ids": [on_phone["id"]]})
     assert tablet.unread() == 1
+
+
+@pytest.mark.parametrize("is_alike", [True, False])
+def test_an_event_is_made_only_for_inboxes_that_a_stream_is_open_to(make_device, send, monkeypatch, is_alike):
+    devices = [make_device() for _ in range(3)]
+    ids = send(*devices)
+    InboxItem.objects.all().delete()
+    alike = Content("Sale", "Today", {}, {})
+    contents = [alike if is_alike else Content("Sale", f"for {one}", {}, {}) for one in ids]
+    made = []
+    monkeypatch.setattr(
+        services, "message_frame", lambda words, **times: made.append(words) or message_frame(words, **times)
+    )
+    with redis_client().pubsub() as listening:
+        listening.subscribe(channel_of(devices[1].subscription.pk))
+        assert listening.get_message(timeout=5)["type"] == "subscribe"
+        later = timezone.now() + timedelta(hours=1)
+        inbox_deliver([Placement(one, content, None, later) for one, content in zip(ids, contents, strict=True)])
+        event = listening.get_message(timeout=5)["data"]
+    assert f'"id":"{ids[1]}"'.encode() in event
+    assert len(made) == 1
+    assert InboxItem.objects.count() == 3
 
 
 def test_a_device_without_a_user_has_an_inbox_of_its_own(application, make_device, send):
