@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
+import threading
 import time
 from binascii import b2a_qp
 from collections.abc import Iterable
@@ -119,7 +120,18 @@ def _qp(text: str) -> bytes:
 
 _inliner = css_inline.CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
 _text_config = ParserConfig(css=RELAXED_CSS_PROFILE, display_links=True)
-_STYLE = re.compile(r"<style[\s>]", re.IGNORECASE)
+_STYLE = re.compile(r"<style[\s/>].*?(?:</style(?=[\s/>])|\Z)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[a-z]", re.IGNORECASE)
+_FORMATTING = re.compile(r"<(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])", re.IGNORECASE)
+_TAGS_MAX = 20_000
+_CLONES_MAX = 2_000_000
+"""Elements that formatting tags without an end may be repeated as, in each paragraph that follows (WHATWG HTML,
+13.2.4.3): 64 KB of HTML would else become gigabytes."""
+_STYLED_CHARS_MAX = 64_000_000
+"""What the style sheets become if every element takes all of them."""
+_TAGS_SHALLOW, _STACK_BYTES_PER_TAG = 400, 4_096
+"""The inliner recurses into each level, and overflowing the stack ends the process: what could be deeper than any
+thread's stack holds is done on a larger one."""
 _BODY_OPEN = re.compile(r"<body\b[^<>]*>", re.IGNORECASE)
 _BODY_CLOSE = re.compile(r"</body\s*>", re.IGNORECASE)
 _LINK_TAG = re.compile(r"""<a\s(?:[^<>"']|"[^"]*"|'[^']*')*>""", re.IGNORECASE)
@@ -130,13 +142,40 @@ _PADDING = "&#8199;&#847; " * 30
 
 
 def inlined(html: str) -> str:
-    """The HTML with its style sheets in the elements, since inboxes leave them out; rules for screens stay."""
-    if not _STYLE.search(html):
+    """The HTML with its style sheets in the elements, since inboxes leave them out; rules for screens stay. HTML that
+    would take more memory than any letter needs stays as it is."""
+    styles = sum(len(found[0]) for found in _STYLE.finditer(html))
+    if not styles:
         return html
+    tags, formatting = len(_TAG.findall(html)), len(_FORMATTING.findall(html))
+    if tags > _TAGS_MAX or tags * formatting > _CLONES_MAX or tags * styles > _STYLED_CHARS_MAX:
+        return html
+    return _inlined(html) if tags <= _TAGS_SHALLOW else _on_larger_stack(html, tags * _STACK_BYTES_PER_TAG)
+
+
+def _inlined(html: str) -> str:
     try:
         return _inliner.inline(html)
     except css_inline.InlineError:
         return html
+
+
+_stack_size = threading.Lock()
+
+
+def _on_larger_stack(html: str, stack_bytes: int) -> str:
+    made: list[str] = []
+    thread = threading.Thread(target=lambda: made.append(_inlined(html)), name="inliner")
+    with _stack_size:  # it is the process's, for the threads that start next
+        before = threading.stack_size(stack_bytes)
+        try:
+            thread.start()
+        except RuntimeError:  # no memory for it
+            return html
+        finally:
+            threading.stack_size(before)
+    thread.join()
+    return made[0] if made else html
 
 
 def text_of(html: str) -> str:
@@ -207,11 +246,12 @@ class Letter(NamedTuple):
         subject = " ".join(content.title.split())
         if not subject.isprintable():
             subject = "".join(character for character in subject if character.isprintable())
-        body = marked(content.body)
+        body = _without_own_marks(marked(content.body))
         if options.format == "text":
             return cls(subject, "", body, [], options, content.attachments)
-        text = marked(options.text) or text_of(body)
-        html = inlined(body)
+        # Both may have decoded entities: what was no mark may be one by now.
+        text = _without_own_marks(marked(options.text) or text_of(body))
+        html = _without_own_marks(inlined(body))
         targets: list[bytes] = []
         if _chosen(options.track_clicks, author.track_clicks):
             html, targets = _with_clicks(html)
@@ -221,6 +261,11 @@ class Letter(NamedTuple):
         if first or last:
             html = _put_into_body(html, first=first, last=last)
         return cls(subject, html, text, targets, options, content.attachments)
+
+
+def _without_own_marks(text: str) -> str:
+    """`text` without the marks that only we set: those of links that are counted, and of the picture."""
+    return text.replace(_CLICK_MARK, "#").replace(_PIXEL_MARK, "#") if ".automata-signal.invalid/" in text else text
 
 
 def _chosen(option: bool | None, default: bool) -> bool:

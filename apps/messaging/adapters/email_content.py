@@ -6,6 +6,7 @@ Options are the same for every recipient: they are not rendered. What is persona
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import unescape
@@ -23,6 +24,8 @@ __all__ = [
     "is_address",
     "marked",
     "read_options",
+    "sealed",
+    "unsealed",
 ]
 
 SUBJECT_CHARS_MAX = 500
@@ -41,6 +44,8 @@ PREFERENCES_MARK = "https://preferences.automata-signal.invalid/"
 """Stand in a content for each recipient's own links; `.invalid` never resolves (RFC 2606)."""
 _PLACEHOLDERS = re.compile(r"\{\{[ \t\r\n]*(unsubscribe_url|preferences_url)[ \t\r\n]*\}\}")
 _MARKS = {"unsubscribe_url": UNSUBSCRIBE_MARK, "preferences_url": PREFERENCES_MARK}
+_SEALED = {name: f"https://{secrets.token_hex(16)}.invalid/" for name in _MARKS}
+"""In place of the marks while a template is rendered; of this process, and nobody else knows them."""
 
 _HEADER_NAME = re.compile(r"X-[A-Za-z0-9-]{1,60}")
 _HEADERS_ALLOWED = frozenset({"References", "In-Reply-To", "Importance", "Organization", "Keywords"})
@@ -123,6 +128,22 @@ def check_content(content: Content) -> EmailOptions:
 def marked(text: str) -> str:
     """`text` with marks where it says `{{ unsubscribe_url }}` or `{{ preferences_url }}`."""
     return _PLACEHOLDERS.sub(lambda found: _MARKS[found[1]], text) if "{{" in text else text
+
+
+def sealed(text: str) -> str:
+    """A template with marks that no value can hold where it says `{{ unsubscribe_url }}` or `{{ preferences_url }}`."""
+    return _PLACEHOLDERS.sub(lambda found: _SEALED[found[1]], text) if "{{" in text else text
+
+
+def unsealed(text: str) -> str:
+    """What was rendered of a `sealed` template, as `marked` would have it. What a value says of its own is no
+    placeholder: who writes a name or a comment would else be sent the link of whoever reads it."""
+    if "{{" in text:
+        text = _PLACEHOLDERS.sub(lambda found: f"{{ {found[1]} }}", text)
+    if ".invalid/" in text:
+        for name, mark in _MARKS.items():
+            text = text.replace(mark, "#").replace(_SEALED[name], mark)
+    return text
 
 
 # --- Addresses -----------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ __all__ = ["SmtpAdapter", "SmtpSender"]
 
 SECURITY = ("starttls", "tls", "none")
 CONNECT_TIMEOUT_S = 10.0
+OPEN_MAX_S = 30.0
+"""For all of connecting, encrypting and signing in. Time-outs of sockets begin anew with each byte, and the server is
+whoever an operator names: one that says a byte at a time must not keep a worker from everybody else's messages."""
+WRITE_BYTES_PER_S = 64 * 1024
+"""A server that takes a message more slowly than this is given up."""
 KEEP_ALIVE_S = 20.0
 """A connection that was idle for longer is asked whether it is still there."""
 ADDRESSES_TRIED_MAX = 3
@@ -348,6 +353,7 @@ class _Client(smtplib.SMTP):
 
     def __init__(self, credential: SmtpCredential, context: ssl.SSLContext | None) -> None:
         self._tls_context = context if credential.security == "tls" else None
+        self._copy: socket.socket | None = None
         super().__init__(timeout=CONNECT_TIMEOUT_S, local_hostname=_hostname(credential))
         self._host = credential.host  # whose certificate STARTTLS asks for
 
@@ -362,13 +368,75 @@ class _Client(smtplib.SMTP):
                     raise
         connection.settimeout(timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._copy = connection.dup()  # TLS takes the first one over
         if self._tls_context is not None:
             connection = self._tls_context.wrap_socket(connection, server_hostname=host)
         return connection
 
+    def getreply(self) -> tuple[int, bytes]:
+        """An answer of `LINES_MAX` lines at most: smtplib would keep them all."""
+        if self.file is None and self.sock is not None:
+            self.file = _Lines(self.sock.makefile("rb"))
+        if isinstance(self.file, _Lines):
+            self.file.left = LINES_MAX
+        return super().getreply()
+
+    @contextlib.contextmanager
+    def ended_after(self, seconds: float) -> Iterator[None]:
+        """Whatever the server does, what is done here is over by then."""
+        timer = threading.Timer(seconds, self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            if self._copy is not None:
+                self._copy.close()
+
+    def _end(self) -> None:
+        if self._copy is not None:
+            with contextlib.suppress(OSError):
+                self._copy.shutdown(socket.SHUT_RDWR)
+
+
+class _Lines:
+    """What a server says, line by line, and no more than `left` of them."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.left = LINES_MAX
+
+    def readline(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the answer does not end")
+        line: bytes = self._file.readline(size)
+        if line and not line.endswith(b"\n"):
+            raise OSError("the answer broke off")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
 
 def _hostname(credential: SmtpCredential) -> str:
     return credential.from_address.rpartition("@")[2].encode("idna").decode("ascii")
+
+
+def _signed_in(client: _Client, credential: SmtpCredential, context: ssl.SSLContext | None) -> None:
+    code, text = client.connect(credential.host, credential.port)
+    if code != 220:
+        raise smtplib.SMTPConnectError(code, text)
+    client.ehlo_or_helo_if_needed()
+    if credential.security == "starttls":
+        if not client.has_extn("starttls"):
+            raise _NoConnection(Outcome.CREDENTIAL, "starttls_not_offered")
+        client.starttls(context=context)
+        client.ehlo_or_helo_if_needed()
+    if credential.username:
+        client.login(credential.username, credential.password)
 
 
 class _Connection:
@@ -376,6 +444,7 @@ class _Connection:
 
     def __init__(self, sock: socket.socket, features: Mapping[str, str], sender: str) -> None:
         self._sock = sock
+        self._timeout_s = sock.gettimeout() or CONNECT_TIMEOUT_S
         self._buffer = bytearray()
         self._used_at = time.monotonic()
         self._pipelines = "pipelining" in features
@@ -392,17 +461,8 @@ class _Connection:
         context = ssl.create_default_context(cafile=endpoint.ca_file or None) if encrypted else None
         client = _Client(credential, context)
         try:
-            code, text = client.connect(credential.host, credential.port)
-            if code != 220:
-                raise smtplib.SMTPConnectError(code, text)
-            client.ehlo_or_helo_if_needed()
-            if credential.security == "starttls":
-                if not client.has_extn("starttls"):
-                    raise _NoConnection(Outcome.CREDENTIAL, "starttls_not_offered")
-                client.starttls(context=context)
-                client.ehlo_or_helo_if_needed()
-            if credential.username:
-                client.login(credential.username, credential.password)
+            with client.ended_after(OPEN_MAX_S):
+                _signed_in(client, credential, context)
         except _NoConnection:
             client.close()
             raise
@@ -524,11 +584,14 @@ class _Connection:
         behind = b"".join(self._envelope(following)) if following is not None else b""
         whole = message + behind
         written = 0
+        over_at = time.monotonic() + self._timeout_s + len(whole) / WRITE_BYTES_PER_S
         try:
             # sendall() would not say how much has left, and that decides what may be sent again.
             view = memoryview(whole)
             while written < len(whole):
                 written += self._sock.send(view[written:])
+                if written < len(whole) and time.monotonic() > over_at:
+                    raise TimeoutError
         except OSError as error:
             broken = _unknown(mail, _word(error)) if written >= len(message) else _Broken(_word(error))
             raise broken from None
@@ -540,9 +603,11 @@ class _Connection:
             raise _Broken(_word(error)) from None
 
     def _reply(self) -> Reply:
+        """An answer, which is given up if it has not ended in time, a byte at a time or not."""
         lines: list[str] = []
+        over_at = time.monotonic() + self._timeout_s
         while len(lines) < LINES_MAX:
-            line = self._line()
+            line = self._line(over_at)
             code, more = line[:3], line[3:4]
             if len(line) < 3 or not code.isdigit():
                 raise _Broken("not_smtp")
@@ -551,10 +616,12 @@ class _Connection:
                 return Reply.read(int(code), lines[-1] if len(lines) == 1 else " ".join(lines))
         raise _Broken("not_smtp")
 
-    def _line(self) -> bytes:
+    def _line(self, over_at: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LINE_BYTES_MAX:
                 raise _Broken("not_smtp")
+            if time.monotonic() > over_at:
+                raise _Broken("operation_timedout")
             try:
                 read = self._sock.recv(16_384)
             except OSError as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from email import message_from_string, policy
 
 import pytest
 
+from apps.messaging.adapters import smtp
 from apps.messaging.adapters.base import Attachment, Content, CredentialError, Delivery, Endpoint, Outcome
-from apps.messaging.adapters.email_building import Author, Built
+from apps.messaging.adapters.email_building import Author, Built, Letter, envelope_address, inlined
 from apps.messaging.adapters.email_content import check_html
 from apps.messaging.adapters.email_tokens import LinkMaker, read_click_token
 from apps.messaging.adapters.smtp import SmtpAdapter
@@ -346,3 +350,89 @@ def test_only_links_that_lead_somewhere_are_counted(smtp_relay, open_sender):
         assert kept in page
     token = re.search(r"/e/c/([\w-]+)", page)[1]
     assert read_click_token(token).target == "https://c.example/?a=1&b=2"
+
+
+def test_html_nested_deeper_than_any_stack_ends_no_process():
+    program = "import sys; from apps.messaging.adapters.email_building import inlined; print(inlined(sys.stdin.read()))"
+    for levels in (300, 15_000, 100_000):
+        html = "<style>p{color:red}</style>" + "<div>" * levels + "<p>x"
+        done = subprocess.run([sys.executable, "-c", program], input=html, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (levels, done.returncode)
+        assert ('style="color: red' in done.stdout) is (levels < 20_000)
+
+
+def test_html_that_would_take_gigabytes_is_left_as_it_is():
+    bomb = "<style>p{}</style>" + "".join(f"<p><b a{n}>x</p>" for n in range(2_000))
+    styles = "<style>*{" + "color:red;" * 5_000 + "}</style>" + "<p>x</p>" * 2_000
+    for html in (bomb, styles):
+        assert inlined(html) == html
+
+
+@pytest.mark.parametrize("form", ["{}", '<a href="{}">x</a>', '<a href="https://a.example/?u={}">x</a>'])
+def test_what_a_text_says_is_none_of_our_marks(form):
+    author = Author("n@example.com", "", True, True, "https://s.example")
+    for mark in ("https://click.automata-signal.invalid/", "https://click.automata-signal.invalid&#47;"):
+        said = "<style>a{}</style>" + form.format(f"{mark}999999/") + " https://pixel.automata-signal.invalid&#47;"
+        content = Content("Hi", f"{said}{mark}{'9' * 5_000}/")
+        letter = Letter.of(content, author)
+        built = Built(content, author, LinkMaker("https://s.example"))
+        message = built.message(delivery(), envelope_address("anna@example.net"))
+        assert letter.html.count("https://pixel.automata-signal.invalid/") == 1
+        assert message.count(b"/e/o/") == 1
+
+
+class Tarpit:
+    """A server that answers as a relay does until `stage`, and then says a byte at a time, for ever."""
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._server = socket.create_server(("localhost", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection):
+        with connection, connection.makefile("rb") as lines:
+            try:
+                if self._stage == "greeting":
+                    self._drip(connection)
+                connection.sendall(b"220 hello\r\n")
+                for line in lines:
+                    if line[:4].upper() == self._stage.upper().encode():
+                        self._drip(connection)
+                    connection.sendall(b"250 fine\r\n")
+            except OSError:
+                return
+
+    def _drip(self, connection):
+        if self._stage == "ehlo":
+            while True:
+                connection.sendall(b"250-x\r\n" * 100)
+        while True:
+            connection.sendall(b"2")
+            time.sleep(0.02)
+
+    def close(self):
+        self._server.close()
+
+
+@pytest.mark.parametrize("stage", ["greeting", "ehlo", "mail"])
+def test_a_server_that_never_ends_what_it_says_keeps_no_worker(smtp_relay, open_sender, monkeypatch, stage):
+    monkeypatch.setattr(smtp, "OPEN_MAX_S", 0.5)
+    tarpit = Tarpit(stage)
+    try:
+        plain = {"security": "none", "port": tarpit.port, "username": "", "password": ""}
+        sender = open_sender(smtp_secret(smtp_relay, **plain), timeout_s=0.4)
+        began = time.monotonic()
+        (result,) = outcomes(sender, "anna@example.net")
+        assert result.outcome is Outcome.TRANSIENT
+        assert time.monotonic() - began < 5
+    finally:
+        tarpit.close()

@@ -6,6 +6,8 @@ from uuid import UUID
 import pytest
 
 from apps.messaging import dispatch
+from apps.messaging.adapters.email_content import PREFERENCES_MARK, UNSUBSCRIBE_MARK, marked
+from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.models import DispatchBatch, Message
 from apps.messaging.senders import close_senders
@@ -159,3 +161,18 @@ def test_connections_outlive_a_batch(application, mail):
         run_all(sliced(application))
     assert len({entry["connection"] for entry in mail.entries()}) <= 4
     close_senders()
+
+
+def test_a_value_that_looks_like_our_placeholders_is_text():
+    body = '<p>{{ name }}</p><a href="{{ name }}">x</a><a href="{{ unsubscribe_url }}">out</a>'
+    for said in (
+        "https://a.example/?{{ unsubscribe_url }}",
+        UNSUBSCRIBE_MARK,
+        f"https://a.example/?{PREFERENCES_MARK}",
+    ):
+        for options in ({}, {"format": "text"}):
+            source = ContentSource(body=body, channel_type="email", options=options, is_personalised=True)
+            shown = marked(source.render({"name": said}).body)
+            assert shown.count(UNSUBSCRIBE_MARK) == 1
+            assert f'<a href="{UNSUBSCRIBE_MARK}">out</a>' in shown
+            assert PREFERENCES_MARK not in shown
