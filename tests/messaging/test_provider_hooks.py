@@ -65,6 +65,13 @@ def test_a_forged_report_changes_nothing_and_tells_nothing(application, credenti
     assert Message.objects.get(pk=message.pk).status == "successful"
 
 
+def test_what_cannot_be_read_and_proves_nothing_leaves_no_trace(credential):
+    answer = Client().post(f"/webhooks/twilio/{credential.pk}", b"\xff=%", content_type="application/octet-stream")
+    assert answer.status_code == 403
+    credential.refresh_from_db()
+    assert not credential.last_error
+
+
 def test_a_neighbours_message_is_not_reached_with_a_signature_of_ones_own(other_application, credential, knock):
     message = make_messages(other_application, ["successful"])[0]
     knock(f"/webhooks/twilio/{credential.pk}?message_id={message.pk}", status(message, "undelivered", "30005"))

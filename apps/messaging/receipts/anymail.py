@@ -31,7 +31,7 @@ from django.conf import settings
 from apps.messaging.adapters.anymail import METADATA_KEY
 from apps.messaging.adapters.base import Outcome
 from apps.messaging.adapters.smtp_reasons import HARD_BOUNCE, INVALID, SOFT_BOUNCE, Reply, smtp_verdict
-from apps.messaging.receipts.gateways import is_same, json_of, message_id_of
+from apps.messaging.receipts.gateways import is_same, json_of, message_id_of, unproved_json
 from apps.messaging.receipts.providers import Forged, Hook, Hooked, Unreadable
 from apps.messaging.receipts.reports import Report, ReportKind
 from apps.messaging.retry import Fault
@@ -362,13 +362,17 @@ def _sendgrid(hook: Hook) -> Hooked:
 
 
 def _mailgun(hook: Hook) -> Hooked:
-    content = json_of(hook.body)
+    content = unproved_json(hook.body)
     signature = content.get("signature") if isinstance(content, dict) else None
     if not isinstance(signature, dict):
         raise Forged("it is not signed")
     timestamp, token = str(signature.get("timestamp", "")), str(signature.get("token", ""))
     key = str(hook.secret.get("webhook_key") or "")
-    expected = hmac.new(key.encode(), f"{timestamp}{token}".encode(), hashlib.sha256).hexdigest() if key else ""
+    expected = (
+        hmac.new(key.encode(), f"{timestamp}{token}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        if key
+        else ""
+    )
     if not is_same(str(signature.get("signature", "")), expected):
         raise Forged("it is not signed with the signing key")
     _recent(timestamp, REPLAY_S)
@@ -393,7 +397,9 @@ def _resend(hook: Hook) -> Hooked:
 
 # --- Amazon --------------------------------------------------------------------------------------------------------
 
-_SNS_HOST = re.compile(r"sns\.[a-z0-9-]{1,30}\.amazonaws\.com(\.cn)?")
+_SNS_HOST = re.compile(r"sns\.[a-z]{2}(-[a-z]+)+-\d{1,2}\.amazonaws\.com(\.cn)?")
+"""A region has to stand there: `sns.s3.amazonaws.com` is a bucket, that somebody has called sns."""
+_SNS_CERTIFICATE = re.compile(r"/(sns/)?SimpleNotificationService(-[0-9a-f]{1,64})?\.pem")
 _SIGNED = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
@@ -405,7 +411,7 @@ _VALIDATED = "Successfully validated SNS topic for Amazon SES event publishing."
 def _amazon(hook: Hook) -> Hooked:
     """An SNS envelope. Anybody may have a topic and Amazon signs for all of them, so the topic has to be the
     credential's own, also for a subscription to be confirmed."""
-    envelope = json_of(hook.body)
+    envelope = unproved_json(hook.body)
     if not isinstance(envelope, dict) or envelope.get("Type") not in _SIGNED:
         raise Forged("it is no message of SNS")
     topic = str(hook.secret.get("topic_arn") or "")
@@ -424,7 +430,7 @@ def _amazon(hook: Hook) -> Hooked:
 def _check_sns(envelope: Mapping[str, Any]) -> None:
     """Raise `Forged` unless Amazon has signed it."""
     names = [name for name in _SIGNED[envelope["Type"]] if name in envelope]
-    text = "".join(f"{name}\n{envelope[name]}\n" for name in names).encode()
+    text = "".join(f"{name}\n{envelope[name]}\n" for name in names).encode("utf-8", "replace")
     # Version 1 is SHA-1, by Amazon's choice: topics have to be changed to version 2 by who owns them.
     versions: dict[object, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303
     algorithm = versions.get(envelope.get("SignatureVersion"))
@@ -454,7 +460,7 @@ def _is_amazons(url: str) -> bool:
 @lru_cache(maxsize=16)
 def _sns_key(url: str) -> rsa.RSAPublicKey:
     """The key of the certificate at an address of Amazon's. Raises `Forged`."""
-    if not _is_amazons(url) or not urlsplit(url).path.endswith(".pem"):
+    if not _is_amazons(url) or not _SNS_CERTIFICATE.fullmatch(urlsplit(url).path):
         raise Forged("its certificate is not at Amazon's")
     try:
         key = x509.load_pem_x509_certificate(_fetched(url)).public_key()

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from apps.messaging.adapters.base import Outcome
 from apps.messaging.adapters.sms_reasons import GatewayVerdict
-from apps.messaging.receipts.providers import Unreadable
+from apps.messaging.receipts.providers import Forged, Unreadable
 from apps.messaging.receipts.reports import Report, ReportKind
 from apps.messaging.retry import Fault
 
@@ -47,7 +47,8 @@ def message_id_of(value: object) -> str:
 
 def is_same(given: str, expected: str) -> bool:
     """Compared in constant time; an empty secret proves nothing."""
-    return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
+    # JSON may hold half of a surrogate pair, which has no bytes.
+    return bool(expected) and hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
 def json_of(body: bytes) -> Any:
@@ -56,6 +57,14 @@ def json_of(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise Unreadable("it is no JSON") from None
+
+
+def unproved_json(body: bytes) -> Any:
+    """Of a request whose proof stands in its body. Raises `Forged`: nobody has proved anything yet."""
+    try:
+        return json_of(body)
+    except Unreadable as error:
+        raise Forged(str(error)) from None
 
 
 def moment(value: object, zone: ZoneInfo | None = None) -> datetime | None:

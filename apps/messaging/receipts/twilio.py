@@ -17,7 +17,7 @@ from apps.messaging.adapters.registry import endpoint_for
 from apps.messaging.adapters.sms_reasons import twilio_verdict
 from apps.messaging.adapters.twilio import MESSAGE_ID
 from apps.messaging.receipts.gateways import is_same, message_id_of, report_of
-from apps.messaging.receipts.providers import AskFailed, Forged, Hook, Hooked, OptOut, Reference, Unreadable
+from apps.messaging.receipts.providers import AskFailed, Forged, Hook, Hooked, OptOut, Reference
 from apps.messaging.receipts.reports import Report, ReportKind
 
 SMS_BLOCKED = -54
@@ -29,11 +29,11 @@ _FAILED = frozenset({"failed", "undelivered"})
 
 
 def parse(hook: Hook) -> Hooked:
-    """Raises `Forged` or `Unreadable`."""
+    """Raises `Forged`."""
     try:
         form = parse_qs(hook.body.decode(), keep_blank_values=True, max_num_fields=200)
     except (UnicodeDecodeError, ValueError):
-        raise Unreadable("it is no form") from None
+        raise Forged("it is no form") from None  # and proves nothing
     given = hook.headers.get("x-twilio-signature", "")
     token = str(hook.secret.get("auth_token") or "")
     if not token or not any(is_same(given, signature(token, url, form)) for url in _forms_of(hook.url)):

@@ -258,6 +258,9 @@ def test_an_old_signature_is_not_believed(esp, age_s):
         "https://sns.ap-northeast-2.amazonaws.com@evil.example/x.pem",
         "https://sns.ap-northeast-2.amazonaws.com:8443/x.pem",
         "https://bucket.s3.amazonaws.com/x.pem",
+        "https://sns.s3.amazonaws.com/SimpleNotificationService-0123.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-0123.pem",
+        "https://sns.ap-northeast-2.amazonaws.com/of-somebody/x.pem",
         "https://sns.ap-northeast-2.amazonaws.com/x.txt",
         "",
     ],
@@ -284,6 +287,15 @@ def test_a_subscription_of_our_topic_is_confirmed_at_amazons_only(amazons):
     with pytest.raises(Forged, match="topic"):
         anymail.parse(posted("ses", hook, request=request, secret=other))
     assert fetched == [CERTIFICATE, good]
+
+
+@pytest.mark.parametrize("esp", ["ses", "mailgun", "resend"])
+@pytest.mark.parametrize("body", [b"[", b'{"signature": {"token": "\\ud800", "signature": "\\udc00"}}', b"[" * 100_000])
+def test_what_proves_nothing_is_forged_whatever_it_looks_like(amazons, esp, body):
+    hook = hook_of(esp)
+    amazons(hook)
+    with pytest.raises(Forged):
+        anymail.parse(posted(esp, hook, payload(esp, "bounced"), body=body))
 
 
 def test_one_event_that_cannot_be_read_costs_none_of_the_others():
