@@ -25,7 +25,7 @@ from apps.messaging.chains.steps import REACHED, of_chain
 from apps.messaging.courtesy.caps import CAPPED
 from apps.messaging.courtesy.claiming import be_polite
 from apps.messaging.courtesy.wanted import unwanted_messages
-from apps.messaging.making import Made, Recipient, make_messages
+from apps.messaging.making import Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
 from automata_signal.ids import IdRange, new_id
@@ -43,7 +43,7 @@ class Claim:
     """Messages that fail before anything is sent, by reason."""
     attachments: tuple[Attachment, ...] = ()
     """Go along with every message."""
-    held: int = 0
+    held: list[str] = field(default_factory=list)
     """Messages that stay pending for courtesy, until `held_until` at the earliest."""
     held_until: datetime | None = None
     lives_until: datetime | None = None
@@ -67,8 +67,8 @@ class Claim:
 
     @property
     def reserved_at(self) -> datetime | None:
-        """When its messages were reserved; None for those that were not, since the quota had no room for them."""
-        return None if self.batch.is_over_quota else self.dispatch.created_at
+        """When its messages were reserved (`DispatchBatch.reserved_at`)."""
+        return self.batch.reserved_at
 
 
 def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | None:
@@ -145,17 +145,21 @@ def claim_next(way: Way) -> Claim | None:
 
 
 def _take(batch: DispatchBatch) -> Claim:
-    """Lease the locked batch, and have its messages; in the caller's transaction."""
+    """Lease the locked batch, and have its messages; in the caller's transaction.
+
+    Courtesy counts people, whom other campaigns count too, so it comes before the campaign's counters and the quota.
+    """
     batch.state = BatchState.CLAIMED
     batch.lease_id = new_id()
     batch.lease_until = timezone.now() + timedelta(seconds=settings.BATCH_LEASE_S)
     batch.claims += 1
     claim = Claim(batch, batch.dispatch, [])
-    if batch.first_id is None:
-        _make(claim)
-    else:
-        _fetch_due_messages(claim)
+    planned = batch.recipient_count
+    counts = _make(claim) if batch.first_id is None else _fetch_due_messages(claim)
     be_polite(claim)
+    record(counts, reserved_at=claim.reserved_at)
+    if batch.recipient_count > planned and not batch.is_over_quota:
+        _reserve_joined(claim, batch.recipient_count - planned)
     names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
     claimed = DispatchBatch.objects.filter(application_id=batch.application_id, pk=batch.pk)
     claimed.update(**{name: getattr(batch, name) for name in names})
@@ -164,35 +168,34 @@ def _take(batch: DispatchBatch) -> Claim:
     return claim
 
 
-def _make(claim: Claim) -> None:
+def _make(claim: Claim) -> list[StatusCount]:
     """Have the messages of a campaign's slice made; the batch then names their range."""
+    planned = claim.batch.recipient_count
     made = make_messages(claim.batch, claim.dispatch)
-    counts = _made_counts(claim.dispatch, planned=claim.batch.recipient_count, made=made.messages)
-    record(counts, reserved_at=claim.reserved_at)
-    if made.messages > claim.batch.recipient_count and not claim.batch.is_over_quota:
-        _reserve_joined(claim, made, made.messages - claim.batch.recipient_count)
     claim.recipients = made.recipients
     claim.unsendable.update(made.unsendable)
     claim.batch.first_id = made.ids.base
     claim.batch.recipient_count = made.messages
+    return _made_counts(claim.dispatch, planned=planned, made=made.messages)
 
 
-def _reserve_joined(claim: Claim, made: Made, joined: int) -> None:
+def _reserve_joined(claim: Claim, joined: int) -> None:
     """Reserve for those who have joined the slice since it was cut. Whom the quota has no room for is left out: the
     last of the slice, as if they had not joined."""
-    dispatch = claim.dispatch
+    dispatch, batch = claim.dispatch, claim.batch
     left_out = joined - charges.reserve(
         application_id=dispatch.application_id, channel_type=dispatch.channel_type, messages=joined, at_most=True
     )
     if not left_out:
         return
-    first = made.ids.at(made.messages - left_out)
-    messages = Message.objects.filter(application_id=dispatch.application_id, id__range=(first, made.ids.last))
+    batch.recipient_count -= left_out
+    first = str(claim.ids.at(batch.recipient_count))
+    messages = Message.objects.filter(application_id=dispatch.application_id, id__range=(first, claim.ids.last))
     messages.delete()
-    made.messages -= left_out
-    made.recipients = [recipient for recipient in made.recipients if recipient.message_id < str(first)]
-    for reason, ids in made.unsendable.items():
-        made.unsendable[reason] = [message_id for message_id in ids if message_id < str(first)]
+    claim.recipients = [recipient for recipient in claim.recipients if recipient.message_id < first]
+    claim.held = [message_id for message_id in claim.held if message_id < first]
+    for reason, ids in claim.unsendable.items():
+        claim.unsendable[reason] = [message_id for message_id in ids if message_id < first]
     scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
     record([StatusCount(*scope, old=PLANNED, new="", reason="", messages=left_out)])
 
@@ -226,7 +229,7 @@ _DUE = """
 """
 
 
-def _fetch_due_messages(claim: Claim) -> None:
+def _fetch_due_messages(claim: Claim) -> list[StatusCount]:
     """Take the batch's pending messages and those whose next attempt is due, which become pending."""
     batch, dispatch = claim.batch, claim.dispatch
     now = timezone.now()
@@ -240,12 +243,11 @@ def _fetch_due_messages(claim: Claim) -> None:
     unwanted = unwanted_messages(dispatch, claim.ids)
     errored = [row[0] for row in rows if row[3] == MessageStatus.ERRORED]
     moved = move(claim, "retry", MessageStatus.ERRORED, errored, at=now)
-    record(moved)
     for message_id, subscription_id, attempts, _status, title, body, data, token, test_type, problem in rows:
         if problem is None and title is None and dispatch.is_personalised:
             problem = "render_error"  # found when it was made, by a worker that died before it said so
         if problem is None and message_id in reached:
-            problem = "already_reached"
+            problem = retry.ALREADY_REACHED
         problem = problem or unwanted.get(message_id)
         if problem is not None:
             claim.unsendable[problem].append(message_id)
@@ -253,6 +255,7 @@ def _fetch_due_messages(claim: Claim) -> None:
         own = title is not None
         content = Content(title, body or "", orjson.loads(data) if data else {}, dispatch.options) if own else None
         claim.recipients.append(Recipient(message_id, subscription_id, attempts, token, test_type, content))
+    return moved
 
 
 def _reached_by_chain(claim: Claim) -> set[str]:
@@ -367,7 +370,7 @@ def finish_batch(claim: Claim) -> None:
 def _finish(claim: Claim) -> bool:
     parameters = _held(claim) | {"dispatch_id": claim.dispatch.pk, "now": timezone.now(), "due_at": claim.batch.due_at}
     parameters |= {"first": claim.ids.base, "last": claim.ids.last}
-    parameters |= {"held": claim.held, "held_until": claim.held_until, "lives_until": claim.lives_until}
+    parameters |= {"held": len(claim.held), "held_until": claim.held_until, "lives_until": claim.lives_until}
     with prepared_cursor() as cursor:
         cursor.execute(_FINISH, parameters)
         return int(cursor.rowcount) == 1

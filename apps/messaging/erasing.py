@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -28,10 +29,24 @@ def erase_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
 
 
 def _dispatches_to_nobody_else(messages: QuerySet[Message]) -> list[UUID]:
-    theirs = dict(messages.values_list("dispatch_id").annotate(n=Count("id")))
-    named = DispatchBatch.objects.filter(dispatch__in=theirs, dispatch__audience__isnull=True)
-    recipients = named.values_list("dispatch_id").annotate(n=Sum("recipient_count"))
-    return [dispatch_id for dispatch_id, count in recipients if count == theirs[dispatch_id]]
+    """Of a chain all steps or none: those that were not taken yet say the same to the same person. A campaign's words
+    are nobody's."""
+    theirs: dict[UUID, int] = dict(messages.values_list("dispatch_id").annotate(n=Count("id")))
+    orders = Dispatch.objects.filter(pk__in=theirs, audience__isnull=True, campaign_id__isnull=True)
+    alone = dict(orders.values_list("pk", "chain_id"))
+    chains = {chain_id for chain_id in alone.values() if chain_id is not None}
+    steps: dict[UUID, set[UUID]] = defaultdict(set)
+    for order in Dispatch.objects.filter(chain_id__in=chains).only("pk", "chain_id"):
+        steps[order.chain_id or order.pk].add(order.pk)
+    groups = [steps[chain_id] for chain_id in chains] + [{pk} for pk, chain_id in alone.items() if chain_id is None]
+    named = DispatchBatch.objects.filter(dispatch__in={pk for group in groups for pk in group})
+    recipients = dict(named.values_list("dispatch_id").annotate(n=Sum("recipient_count")))
+    return [
+        pk
+        for group in groups
+        if sum(recipients.get(one, 0) for one in group) == sum(theirs.get(one, 0) for one in group)
+        for pk in group
+    ]
 
 
 def export_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> list[dict[str, Any]]:

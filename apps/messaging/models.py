@@ -8,6 +8,8 @@ Dispatch        what to send, to whom and how: one API request, or one launch of
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
@@ -259,6 +261,14 @@ class DispatchBatch(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def reserved_at(self) -> datetime | None:
+        """When its messages were reserved: with its dispatch, of a chain's further step when that was taken. None for
+        those that were not, since the quota had no room for them."""
+        if self.is_over_quota:
+            return None
+        return self.created_at if self.dispatch.chain_step else self.dispatch.created_at
 
 
 class MessageStatus(models.TextChoices):

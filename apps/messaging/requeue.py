@@ -5,8 +5,8 @@ batch of its own that lives as long again. Both name the other (`requeued_from`,
 failed and can be requeued once. Never sent again is what a provider took (a message that failed for want of a
 receipt), and what has nobody to go to any more.
 
-What somebody stopped (`canceled`) and what may have arrived (`unknown_outcome`) goes again only if it is asked for by
-its reason, or as a single message.
+What somebody stopped (`canceled`), what may have arrived (`unknown_outcome`) and what another channel was sent in place
+of (`overtaken`, `already_reached`) goes again only if it is asked for by its reason, or as a single message.
 
 A requeued message is reserved anew. Of a set, what does not fit the quota is skipped and stays as it is.
 """
@@ -49,7 +49,7 @@ STALLED_AFTER_S = 60
 """An order without a step for so long was lost by the broker or its worker."""
 STATEMENT_MAX_S = 300
 
-ONLY_BY_NAME = frozenset({retry.CANCELED, retry.UNKNOWN_OUTCOME})
+ONLY_BY_NAME = frozenset({retry.CANCELED, retry.UNKNOWN_OUTCOME, retry.OVERTAKEN, retry.ALREADY_REACHED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,8 @@ def queue_delete_old() -> None:
 def delete_slice(application: Application, since: datetime) -> Deleted:
     """Delete the application's oldest rows from before `since`, one slice; nothing is left when it deleted nothing.
 
-    A batch that is not done yet stays, whatever its age (paused, or scheduled far ahead).
+    A batch that is not done yet stays, whatever its age (paused, or scheduled far ahead), and so does one whose chain
+    goes on.
     """
     if not _is_ours(application.pk):
         return Deleted()
@@ -217,7 +218,9 @@ def _is_ours(application_id: UUID) -> bool:
 
 def _oldest_batches(application: Application, before: UUID) -> list[DispatchBatch]:
     """Some `SLICE_MESSAGES` worth of batches. Index: `batch_by_message_range`."""
-    done = DispatchBatch.objects.for_application(application).filter(first_id__lt=before, state=BatchState.DONE)
+    done = DispatchBatch.objects.for_application(application).filter(
+        first_id__lt=before, state=BatchState.DONE, follow_up_at=None
+    )
     chosen: list[DispatchBatch] = []
     messages = 0
     for batch in done.order_by("first_id")[:SLICE_BATCHES]:
@@ -248,9 +251,11 @@ def _delete_range(application_id: UUID, ids: IdRange, sent: Counter[str]) -> int
 
 
 def _delete_dispatches(application: Application, dispatch_ids: set[UUID]) -> int:
-    """Those that have no batch left. A paused one stays: its campaign may have more to cut."""
+    """Those that have no batch left. A paused one stays: its campaign may have more to cut. The steps of a chain that
+    were never taken go with its first."""
     of_application = Dispatch.objects.for_application(application)
-    chains = set(of_application.filter(pk__in=dispatch_ids, chain_step=0).values_list("chain_id", flat=True)) - {None}
+    over = of_application.filter(pk__in=dispatch_ids, chain_step=0, batches=None)
+    chains = set(over.values_list("chain_id", flat=True)) - {None}
     ids = {*dispatch_ids, *of_application.filter(chain_id__in=chains).values_list("pk", flat=True)}
     rows = of_application.filter(pk__in=ids, batches=None)
     _, by_model = rows.exclude(state=DispatchState.PAUSED).delete()

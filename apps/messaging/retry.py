@@ -49,6 +49,8 @@ JITTER = 0.2
 EXPIRED = "expired"
 CANCELED = "canceled"
 UNKNOWN_OUTCOME = "unknown_outcome"
+OVERTAKEN, ALREADY_REACHED = "overtaken", "already_reached"
+"""The chain has gone on without it, or is over."""
 
 
 WORD_MAX = 100

@@ -158,7 +158,7 @@ def message_cancel(*, application: Application, message_id: UUID) -> Message:
             reason=retry.CANCELED,
         )
         DispatchBatch.objects.for_application(application).filter(pk=batch.pk).update(has_failed=True)
-        record(counts, reserved_at=None if batch.is_over_quota else batch.dispatch.created_at)
+        record(counts, reserved_at=batch.reserved_at)
     return Message.objects.get(pk=message_id)
 
 

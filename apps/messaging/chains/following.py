@@ -19,6 +19,8 @@ from apps.messaging.chains.reached import users_reached
 from apps.messaging.chains.steps import REACHED, next_step, of_chain
 from apps.messaging.content import ContentSource
 from apps.messaging.courtesy.skipping import who_want_it
+from apps.messaging.courtesy.waiting import Plan, people, plan_of, waits_of
+from apps.messaging.dispatches import EXPIRY_GRACE_S
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, FollowOn, MessageStatus
 from apps.messaging.named import Named, NewMessage, SentMessage, insert, of_users, rendered_for
 from apps.messaging.recorders import PLANNED, StatusCount, record
@@ -28,12 +30,12 @@ from automata_signal.ids import IdRange, new_id
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 10.0
-"""How soon a failure is followed: a batch that has messages under way is looked at so often."""
+LOOK_S, LOOK_MAX_S = 10.0, 600.0
+"""How soon a failure is followed (`_look_after`)."""
 PAUSED_LOOK_S = 30.0
 BATCHES_AT_ONCE = 20
-NO_RECEIPT, NOT_REACHABLE, OVERTAKEN = "no_receipt", "not_reachable", "overtaken"
-_STAYS = frozenset({retry.CANCELED, charges.OVER_QUOTA, OVERTAKEN, "already_reached"})
+NO_RECEIPT, NOT_REACHABLE = "no_receipt", "not_reachable"
+_STAYS = frozenset({retry.CANCELED, charges.OVER_QUOTA, retry.OVERTAKEN, retry.ALREADY_REACHED})
 """Failures after which nobody is tried by another way: somebody stopped it, or there is no room for it."""
 _UNDER_WAY = (MessageStatus.PENDING, MessageStatus.ERRORED)
 
@@ -80,6 +82,7 @@ def batch_follow_up(batch_id: UUID) -> int:
         return _look_again(batch, timezone.now() + timedelta(seconds=LOOK_S))
     found = _look(batch, dispatch, step)
     users = follow(step, found.due)
+    record(found.overtaken, reserved_at=batch.reserved_at)  # after `follow`, which locks all quotas in their order
     _look_again(batch, found.again_at)
     return users
 
@@ -93,11 +96,12 @@ def _look_again(batch: DispatchBatch, at: datetime | None) -> int:
 class _Found:
     due: list[Due]
     again_at: datetime | None
+    overtaken: list[StatusCount]
 
 
 # The batch's messages by the range of their primary key.
 _MESSAGES = """
-    SELECT id, user_id, status, coalesce(sent_at, created_at), error_reason, error_details->>'provider'
+    SELECT id, user_id, subscription_id::text, status, sent_at, created_at, error_reason, error_details->>'provider'
     FROM messaging_message
     WHERE application_id = %s AND id BETWEEN %s AND %s AND user_id IS NOT NULL
       AND status <> 'converted' AND NOT (status = 'received' AND %s)
@@ -108,35 +112,62 @@ def _look(batch: DispatchBatch, dispatch: Dispatch, step: Dispatch) -> _Found:
     """Whose next step is due, and when the next one's will be."""
     assert batch.first_id is not None
     now = timezone.now()
+    look_at = now + _look_after(now - batch.created_at)
     waits = timedelta(seconds=dispatch.wait_s or 0)
     receipts_count = dispatch.follow_on != FollowOn.FAILURE
+    plan = plan_of(dispatch)
+    was_to_leave_at = _was_to_leave_at(batch, dispatch, plan, now)
     failed_at_once, waited, next_at = [], [], []
+    late: dict[str, Due] = {}
     with connection.cursor() as cursor:
         bounds = (batch.first_id, IdRange(batch.first_id).last)
         ends_it = dispatch.follow_until == MessageStatus.RECEIVED
         cursor.execute(_MESSAGES, [batch.application_id, *bounds, ends_it])
         messages = cursor.fetchall()
-    for message_id, user_id, status, since, reason, provider in messages:
+    for message_id, user_id, subscription_id, status, sent_at, created_at, reason, provider in messages:
+        since = sent_at or max(created_at, was_to_leave_at)
         may_have_arrived = reason == retry.UNKNOWN_OUTCOME
         if status == MessageStatus.FAILED and not may_have_arrived:
             if reason not in _STAYS and _is_sensible(dispatch, step, provider, reason):
                 failed_at_once.append(Due(user_id, message_id, reason or "failed"))
         elif not receipts_count:
-            next_at += [now + timedelta(seconds=LOOK_S)] if since + waits > now else []
-        elif since + waits <= now:
-            waited.append((status, Due(user_id, message_id, NO_RECEIPT)))
-        else:
+            next_at += [look_at] if since + waits > now else []
+        elif since + waits > now:
             next_at.append(since + waits)
-    late = [due.after_message_id for status, due in waited if status in _UNDER_WAY]
+        elif status in _UNDER_WAY:
+            late[subscription_id] = Due(user_id, message_id, NO_RECEIPT)
+        else:
+            waited.append(Due(user_id, message_id, NO_RECEIPT))
+    overtaken: list[StatusCount] = []
+    if late and plan is not None:  # nobody is tried by another way because it is night, or not yet their hour
+        for subscription_id, until in waits_of(
+            dispatch, plan, people(dispatch, plan, list(late)), now=now
+        ).until.items():
+            del late[subscription_id]
+            next_at.append(until)
     if late and batch.state == BatchState.CLAIMED:  # it is being sent at this moment: looked at when it is not
-        waited = [(status, due) for status, due in waited if status not in _UNDER_WAY]
         next_at.append(now + timedelta(seconds=LOOK_S))
     elif late:
-        _overtake(batch, [message_id for message_id in late if message_id is not None], now)
-    again_at = min([*next_at, now + timedelta(seconds=LOOK_S)]) if next_at else None
+        overtaken = _overtake(batch, [due.after_message_id for due in late.values() if due.after_message_id], now)
+        waited += late.values()
+    again_at = min([*next_at, look_at]) if next_at else None
     if again_at is None and batch.state != BatchState.DONE:
-        again_at = now + timedelta(seconds=LOOK_S)
-    return _Found([*failed_at_once, *(due for _, due in waited)], again_at)
+        again_at = look_at
+    return _Found([*failed_at_once, *waited], again_at, overtaken)
+
+
+def _was_to_leave_at(batch: DispatchBatch, dispatch: Dispatch, plan: Plan | None, now: datetime) -> datetime:
+    """From when a message is waited for that has not left: when it was to be sent (`send_at`), or when its wait for
+    courtesy was over. The batch's life begins with either; a wait that does not prolong it ends when it is due."""
+    begins_at = batch.expires_at - timedelta(seconds=max(dispatch.ttl_s, EXPIRY_GRACE_S))
+    has_waited = plan is not None and batch.state == BatchState.WAITING and batch.due_at <= now
+    return max(begins_at, batch.due_at) if has_waited else begins_at
+
+
+def _look_after(age: timedelta) -> timedelta:
+    """When to look again: the older the batch, the later, since a look reads all its messages, and most failures come
+    soon. A failure is followed after a twentieth of the batch's age, ten seconds to ten minutes."""
+    return timedelta(seconds=min(max(LOOK_S, age.total_seconds() / 20), LOOK_MAX_S))
 
 
 def _is_sensible(dispatch: Dispatch, step: Dispatch, provider: str | None, reason: str) -> bool:
@@ -145,14 +176,14 @@ def _is_sensible(dispatch: Dispatch, step: Dispatch, provider: str | None, reaso
     return provider is None or not to_same_number or fallback_is_sensible(provider, reason)
 
 
-def _overtake(batch: DispatchBatch, ids: Sequence[UUID], now: datetime) -> None:
+def _overtake(batch: DispatchBatch, ids: Sequence[UUID], now: datetime) -> list[StatusCount]:
     """What has not left in time is not to leave after the next step has."""
-    counts = []
+    counts: list[StatusCount] = []
     for source in _UNDER_WAY:
         counts += lifecycle.apply(
-            "fail", source=source, ids=ids, application_id=batch.application_id, at=now, reason=OVERTAKEN
+            "fail", source=source, ids=ids, application_id=batch.application_id, at=now, reason=retry.OVERTAKEN
         )
-    record(counts, reserved_at=None if batch.is_over_quota else batch.dispatch.created_at)
+    return counts
 
 
 # --- The step ------------------------------------------------------------------------------------------------------

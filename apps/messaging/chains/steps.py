@@ -155,11 +155,11 @@ def chain_create(*, application: Application, first: Dispatch, chain: Chain) -> 
 
 
 def next_step(dispatch: Dispatch) -> Dispatch | None:
-    """The step after this one. Index: `dispatch_by_chain`."""
+    """The step after this one; never a requeue's copy of it, for that is younger. Index: `dispatch_by_chain`."""
     return of_chain(dispatch.application_id, dispatch.chain_id, chain_step=dispatch.chain_step + 1).first()
 
 
 def of_chain(application_id: UUID, chain_id: UUID | None, **fields: Any) -> QuerySet[Dispatch]:
     """The dispatches of a chain in the order of its steps."""
     dispatches = Dispatch.objects.filter(application_id=application_id, chain_id=chain_id, **fields)
-    return (dispatches if chain_id else dispatches.none()).select_related("application").order_by("chain_step")
+    return (dispatches if chain_id else dispatches.none()).select_related("application").order_by("chain_step", "pk")

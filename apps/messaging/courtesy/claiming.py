@@ -11,6 +11,7 @@ from apps.messaging.courtesy.caps import CAPPED, over_caps
 from apps.messaging.courtesy.rules import rules_of
 from apps.messaging.courtesy.waiting import NO_WAITS, end_of_life, people, plan_of, waits_of
 from apps.messaging.courtesy.zones import zone_of
+from apps.messaging.dispatches import EXPIRY_GRACE_S
 from apps.messaging.models import DispatchState, Priority, Purpose
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def be_polite(claim: Claim) -> None:
             waits = waits._replace(until={key: at for key, at in waits.until.items() if key not in capped})
     claim.send_before = waits.send_before
     if waits.until:
-        everybody = len(claim.recipients)
+        claim.held = [r.message_id for r in claim.recipients if r.subscription_id in waits.until]
         claim.recipients = [r for r in claim.recipients if r.subscription_id not in waits.until]
-        claim.held = everybody - len(claim.recipients)
         claim.held_until = min(waits.until.values())
-        claim.lives_until = end_of_life(waits, timedelta(seconds=dispatch.ttl_s))
+        claim.lives_until = end_of_life(waits, timedelta(seconds=max(dispatch.ttl_s, EXPIRY_GRACE_S)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -71,7 +72,7 @@ def plan_of(dispatch: Dispatch) -> Plan | None:
     rules = rules_of(dispatch.application_id)
     timing = None
     if dispatch.campaign_id is not None:
-        timing = SendTiming.objects.filter(application_id=dispatch.application_id, pk=dispatch.campaign_id).first()
+        timing = _timing_of(dispatch.application_id, dispatch.campaign_id)
     plan = Plan(
         rules,
         rules.has_night(channel=dispatch.channel_type, purpose=dispatch.purpose),
@@ -79,6 +80,12 @@ def plan_of(dispatch: Dispatch) -> Plan | None:
         timing,
     )
     return plan if plan.looks_at_people else None
+
+
+@lru_cache(maxsize=10_000)
+def _timing_of(application_id: UUID, campaign_id: UUID) -> SendTiming | None:
+    """Of a campaign that was launched, whose timing is fixed: asked once by each process, not for each batch."""
+    return SendTiming.objects.filter(application_id=application_id, pk=campaign_id).first()
 
 
 # By the primary keys of subscriptions and users, and the unique keys of consents and active hours; each only where the

@@ -82,9 +82,9 @@ def zone_of(own: str | None, country: str | None, application: str) -> ZoneInfo:
 
 def next_time(after: datetime, clock: time, zone: ZoneInfo) -> datetime:
     """The first moment not before `after` at which clocks in `zone` show `clock`. A time that a change of clocks leaves
-    out is the moment to which it is put forward."""
+    out is the moment to which it is put forward; one that it repeats comes twice."""
     local = after.astimezone(zone)
-    moment = datetime.combine(local.date(), clock, zone)
+    moment = datetime.combine(local.date(), clock, zone).replace(fold=local.fold)
     if moment.astimezone(UTC) < after.astimezone(UTC):  # as instants: of one zone, Python compares the clocks
         moment = datetime.combine(local.date() + timedelta(days=1), clock, zone)
     return moment.astimezone(UTC)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 from moneyed import Money
 
 from apps.messaging.chains.following import batch_follow_up, follow_up_due, is_waiting
+from apps.messaging.chains.steps import next_step
 from apps.messaging.dispatch import run_batch
 from apps.messaging.models import Dispatch, DispatchBatch, FollowUp, Message
 from apps.messaging.receipts.sdk import Receipt, receipts_apply
+from apps.messaging.requeue import FailedFilter, requeue_start
+from apps.messaging.retention import delete_slice
 from tests.factories import make_subscription, make_user
+from tests.messaging.courtesy.conftest import clock
+from tests.messaging.test_hot_queries import taken_down
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +51,8 @@ def later(seconds: float) -> None:
         Message.objects.filter(pk=message.pk).update(
             **changes, **({"sent_at": message.sent_at - back} if message.sent_at else {})
         )
+    for name in ("created_at", "due_at", "expires_at"):
+        DispatchBatch.objects.update(**{name: F(name) - back})
     DispatchBatch.objects.filter(follow_up_at__isnull=False).update(follow_up_at=timezone.now())
     follow_up_due()
 
@@ -231,3 +239,88 @@ def test_who_has_not_agreed_to_the_first_channel_begins_with_one_that_they_agree
     assert answer.status_code == 202, answer.content
     assert channels() == [("in_app", "pending")]
     assert FollowUp.objects.get().because == "no_consent"
+
+
+# --- What waits ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_to_be_sent_later_is_waited_for_from_then_on(application, server, apns, phones):
+    at = timezone.now() + timedelta(hours=1)
+    assert send(server, send_at=at.isoformat()).status_code == 202
+    later(700)
+    assert channels() == [("push", "pending")] * 2
+    later(3_600)
+    assert ("in_app", "pending") in channels()
+
+
+def test_who_is_not_to_be_disturbed_now_is_not_tried_by_another_channel(application, server, apns, phones):
+    application.settings = {"quiet_hours": {"from": clock(hours=-1), "to": clock(hours=1)}}
+    application.save()
+    send(server)
+    deliver()
+    later(700)
+    assert channels() == [("push", "pending")] * 2
+    application.settings = {}
+    application.save()
+    DispatchBatch.objects.update(due_at=timezone.now())
+    deliver()
+    assert channels() == [("push", "successful")] * 2
+
+
+def test_the_older_a_batch_is_the_later_it_is_looked_at_again(application, server, apns, phones):
+    """A look reads all messages of a batch, and an Alimtalk's fallback looks for a day."""
+    send(server, chain={**STEPS, "wait_s": 86_400, "on": "failure"})
+    deliver()
+    waits_s = []
+    for age_s in (0, 3_600, 36_000):
+        later(age_s)
+        waits_s.append(round((DispatchBatch.objects.get().follow_up_at - timezone.now()).total_seconds(), -1))
+    assert waits_s == [10, 180, 600]
+
+
+def test_what_failed_is_told_to_the_counters_after_the_next_step_was_reserved(application, server, apns, phones):
+    """All quotas are locked in the order of their channels: one alone, and then all, could wait for who does so."""
+    send(server)
+    with taken_down() as statements:
+        later(700)
+    quotas = [sql for sql in statements if "billing_messagequota" in sql and ("UPDATE" in sql)]
+    assert "FOR NO KEY UPDATE" in quotas[0]
+    assert "WHERE channel_type" not in quotas[0]
+    assert quotas[-1].startswith("UPDATE billing_messagequota SET reserved")
+
+
+def test_a_requeued_step_is_not_another_step(application, server, apns, phones):
+    send(server)
+    deliver()
+    later(700)
+    message = Message.objects.get(channel_type="in_app")
+    Message.objects.filter(pk=message.pk).update(status="failed", error_reason="inbox_away")
+    assert server.post(f"messages/{message.pk}/requeue").status_code in (200, 202)
+    first = Dispatch.objects.get(channel_type="push")
+    assert Dispatch.objects.filter(chain_step=1).count() == 2
+    assert next_step(first).pk == message.dispatch_id
+
+
+def test_what_was_overtaken_is_not_requeued_among_others(application, server, apns, phones):
+    send(server)
+    later(700)
+    deliver()
+    order = requeue_start(application=application, which=FailedFilter())
+    assert (order.requeued, order.skipped) == (0, {"overtaken": 2})
+
+
+def test_erasing_a_person_takes_the_words_of_steps_that_were_not_taken(application, server, apns, user, phones):
+    send(server)
+    server.post(f"users/{user.pk}/erase")
+    assert set(Dispatch.objects.values_list("body", flat=True)) == {""}
+
+
+def test_a_batch_whose_chain_goes_on_is_kept(application, server, apns, phones):
+    send(server)
+    deliver()
+    long_after = timezone.now() + timedelta(days=400)
+    assert not delete_slice(application, long_after)
+    DispatchBatch.objects.update(follow_up_at=None)
+    while delete_slice(application, long_after):
+        pass
+    assert (Message.objects.count(), Dispatch.objects.count()) == (0, 0)

@@ -13,6 +13,7 @@ from apps.messaging.courtesy.caps import counts_forget, over_caps
 from apps.messaging.courtesy.rules import Cap
 from apps.messaging.models import DispatchBatch, Message
 from tests.messaging.courtesy.conftest import by_name
+from tests.messaging.test_hot_queries import taken_down
 
 TODAY = date(2026, 12, 1)
 
@@ -107,3 +108,21 @@ def test_campaigns_that_count_at_once_do_not_exceed_a_cap(application):
         counted = list(pool.map(count, range(8)))
     assert sum(counted) == 3 * len(people)
     assert counts(application) == {("*:*", TODAY): 60}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_people_are_counted_before_the_campaign_and_the_quota_are_locked(
+    application, apns, person, launch, run, set_settings
+):
+    """Two campaigns share people and quota: counted after it they would wait for each other in a ring."""
+    set_settings(frequency_caps=[{"per_day": 1}])
+    person("kim", given=True)
+    _, batch_ids = launch(purpose="marketing", campaign_id=uuid4())
+    DispatchBatch.objects.update(recipient_count=2)  # one has left since: the quota gets a message back
+    with taken_down() as statements:
+        run(batch_ids)
+    counted = [number for number, sql in enumerate(statements) if "INTO subscriptions_sendcount" in sql]
+    shared = [number for number, sql in enumerate(statements) if "campaigns_" in sql or "UPDATE billing_" in sql]
+    assert counted
+    assert shared
+    assert max(counted) < min(shared)

@@ -15,6 +15,7 @@ from apps.messaging.courtesy.zones import is_within, next_time, zone_of
 from apps.messaging.models import Dispatch, DispatchBatch, Message
 from apps.subscriptions.preferences.models import ActiveHours, SendTiming
 from tests.messaging.courtesy.conftest import by_name, clock
+from tests.messaging.test_hot_queries import taken_down
 
 SEOUL = ZoneInfo("Asia/Seoul")
 
@@ -62,6 +63,8 @@ def test_a_time_that_has_passed_today_is_tomorrows_also_when_clocks_change():
     before = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)  # the night in which 02:30 does not exist
     assert next_time(before, time(2, 30), berlin) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
     assert next_time(before, time(8), berlin) == datetime(2026, 3, 29, 6, 0, tzinfo=UTC)
+    again = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # 02:10 for the second time
+    assert next_time(again, time(2, 30), berlin) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -190,13 +193,15 @@ def test_who_waits_is_left_for_later_and_gets_it_once(application, apns, person,
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("purpose", "lives"), [("marketing", True), ("transactional", False)])
+@pytest.mark.parametrize(
+    ("purpose", "ttl_s", "lives"), [("marketing", 600, True), ("marketing", 0, True), ("transactional", 600, False)]
+)
 def test_advertising_outlives_its_wait_and_a_service_message_does_not(
-    application, apns, person, launch, run, set_settings, purpose, lives
+    application, apns, person, launch, run, set_settings, purpose, ttl_s, lives
 ):
     set_settings(quiet_hours={"from": clock(hours=-1), "to": clock(hours=1)})
     person("asleep", given=True)
-    _, [batch_id] = launch(purpose=purpose, ttl_s=600)
+    _, [batch_id] = launch(purpose=purpose, ttl_s=ttl_s)
     run([batch_id])
     batch = DispatchBatch.objects.get()
     assert (batch.expires_at > batch.due_at) is lives
@@ -214,7 +219,7 @@ def test_who_was_not_sent_to_for_another_reason_does_not_wait_for_the_sleepers(
     person("awake", properties={"time_zone": "America/New_York"})
     _, [batch_id] = launch()
     claim = dispatch.claim_batch(batch_id)
-    assert (claim.held, len(claim.recipients)) == (1, 1)
+    assert (len(claim.held), len(claim.recipients)) == (1, 1)
     dispatch.finish_batch(claim)  # as a worker that is told to stop gives it back
     batch = DispatchBatch.objects.get()
     assert batch.due_at <= timezone.now()
@@ -238,3 +243,16 @@ def test_a_campaigns_local_time_and_active_hours_are_found(application, apns, pe
     assert timedelta(hours=1) <= batch.due_at - timezone.now() <= timedelta(hours=2)
     assert timedelta(hours=21, minutes=50) < batch.expires_at - timezone.now() < timedelta(hours=22, minutes=10)
     assert Message.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plain_campaign_asks_once_whether_it_has_a_time_of_its_own(application, apns, person, launch, run, settings):
+    settings.API_KEY_CACHE_S = 30
+    person("kim")
+    campaign_id, asked = uuid4(), []
+    for _ in range(3):
+        _, batch_ids = launch(campaign_id=campaign_id)
+        with taken_down() as statements:
+            run(batch_ids)
+        asked.append(sum("subscriptions_sendtiming" in statement for statement in statements))
+    assert asked == [1, 0, 0]
