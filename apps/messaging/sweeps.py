@@ -125,6 +125,8 @@ def expire_unreceived() -> int:
 def _close_receipts(application: Application, batch: DispatchBatch) -> int:
     assert batch.first_id is not None
     with transaction.atomic():
+        batches = DispatchBatch.objects.for_application(application).filter(pk=batch.pk)
+        list(batches.select_for_update(no_key=True).values_list("pk"))  # before its messages, as everybody locks them
         in_batch = Message.objects.for_application(application).filter(
             id__range=(batch.first_id, IdRange(batch.first_id).last)
         )
@@ -137,7 +139,6 @@ def _close_receipts(application: Application, batch: DispatchBatch) -> int:
             at=timezone.now(),
             reason=TIMED_OUT,
         )
-        batches = DispatchBatch.objects.for_application(application).filter(pk=batch.pk)
         batches.update(receipts_closed=True, **({"has_failed": True} if counts else {}))
         record(counts)
     return sum(count.messages for count in counts)

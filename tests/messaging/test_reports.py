@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.messaging.models import Message, MessageEvent
 from apps.messaging.receipts.reports import Report, ReportKind, reports_apply
+from apps.messaging.requeue import FailedFilter, dead_letters
 from apps.subscriptions.models import Subscription
 from automata_signal.ids import new_id
 from tests.factories import make_messages, make_subscription
@@ -139,6 +140,12 @@ def test_reports_lock_messages_then_subscriptions_and_the_counters_that_all_shar
     are_shared = [any(one in sql for one in shared) for sql in statements if "UPDATE " in sql or "INSERT " in sql]
     assert any(are_shared)
     assert are_shared == sorted(are_shared)
-    first, second = [sql for sql in statements if re.search(r"FOR (NO KEY )?UPDATE", sql)][:2]
-    assert "messaging_message" in first
-    assert "ORDER BY id FOR NO KEY UPDATE" in second
+    locks = [re.search(r"FROM ((messaging|subscriptions)_\w+)", sql) for sql in statements if "ORDER BY id FOR" in sql]
+    assert [found[1] for found in locks[:2]] == ["messaging_dispatchbatch", "subscriptions_subscription"]
+
+
+def test_what_failed_by_a_report_is_a_dead_letter_that_is_found(application, sent):
+    report(application, sent(), "failed", reason="3032")
+    sent("failed")  # of a batch that was not given back
+    found = dead_letters(application=application, which=FailedFilter())
+    assert [(row.error_reason, row.messages) for row in found] == [("3032", 1)]

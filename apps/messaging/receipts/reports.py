@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -100,12 +100,13 @@ def reports_apply(*, application: Application, provider: str, reports: Sequence[
 
 @transaction.atomic
 def _apply(application: Application, provider: str, reports: Sequence[Report]) -> ReportCounts:
-    """Locks go one way as everywhere, each kind in the order of its ids: messages, subscriptions, and the counters that
-    all slices share last."""
+    """Locks go one way as everywhere, each kind in the order of its ids: batches, messages, subscriptions, and last the
+    counters that all slices share."""
     now = timezone.now()
+    failed = {r.message_id: r for r in reports if r.kind is ReportKind.FAILED}
+    _mark_batches(application, failed)
     messages = _locked(application, reports)
     _lock_subscriptions(application, messages)
-    failed = {r.message_id: r for r in reports if r.kind is ReportKind.FAILED}
     counts = _fail(application, provider, failed, messages, now)
     applied = sum(messages[key].status in _MAY_FAIL for key in failed if key in messages)
     for is_active in (False, True):
@@ -123,6 +124,26 @@ def _apply(application: Application, provider: str, reports: Sequence[Report]) -
     ended = _tell_subscriptions(application, reports, messages, now)
     record(counts)
     return ReportCounts(applied, len(reports) - applied, ended)
+
+
+# By `batch_by_message_range`: the range of a batch begins at its messages' ids without position and event
+# (`automata_signal.ids`). Nearly always they are marked already, and nothing is locked.
+_MARK = """
+    WITH unmarked AS (
+        SELECT id FROM messaging_dispatchbatch
+        WHERE application_id = %(application_id)s AND first_id = ANY(%(bases)s::uuid[]) AND NOT has_failed
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE messaging_dispatchbatch b SET has_failed = true FROM unmarked u
+    WHERE b.id = u.id AND b.application_id = %(application_id)s
+"""
+
+
+def _mark_batches(application: Application, failed: Iterable[str]) -> None:
+    """Have dead letters be looked for in the batches of these messages."""
+    if bases := sorted({UUID(int=UUID(message_id).int & ~0xFFFFFF) for message_id in failed}):
+        with connection.cursor() as cursor:
+            cursor.execute(_MARK, {"application_id": application.pk, "bases": bases})
 
 
 class _Message(NamedTuple):
