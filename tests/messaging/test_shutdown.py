@@ -165,7 +165,7 @@ def test_the_deployments_give_a_worker_its_grace(settings):
 
 
 def test_the_default_deployment_has_at_most_50_connections():
-    """The web's pools, two of each sending process, one of the control and the webhook worker and of beat (docs/operations.md)."""
+    """Pools of the web, two of each sending process, one of the control worker, webhooks and beat (operations.md)."""
     total = 0
     for line in (ROOT / "Procfile").read_text().splitlines():
         name, _, command = line.partition(": ")

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.django_db
 TABLE = "subscriptions_subscription"
 MOVED_BY_RECEIPTS = {"total_messages_received", "total_messages_converted", "last_active_at"}
 MOVED_BY_DEVICES = {"updated_at", "token_registered_at"}
+ADDED_LATER = ("soft_failures", "soft_failed_at")
+"""To tables that are full, where a column can only come at the end. No audience compares them."""
 KOREA = {"field": "country", "op": "eq", "value": "KR"}
 NEW_APP = {"field": "app_version", "op": "gte", "value": "2.10"}
 ACTIVE = {"field": "last_active_at", "op": "within", "value": "7d"}
@@ -90,7 +92,9 @@ def test_what_an_audience_compares_comes_before_texts_and_the_token_is_last():
     assert {"application_id", "subscription_status", "is_archived", "test_type", "created_at"} < set(fixed)
     assert fixed.index("last_active_at") == len(fixed) - 5, "the first that may be null"
     assert order.index("country_code") < order.index("tags") < order.index("app_version")
-    assert order[-2:] == ["token_digest", "token"]
+    first = [column for column in order if column not in ADDED_LATER]
+    assert first[-2:] == ["token_digest", "token"]
+    assert order == [*first, *ADDED_LATER]
 
 
 @pytest.mark.parametrize("criteria", [{}, KOREA, NEW_APP, {"all": [KOREA, {"not": NEW_APP}]}])
