@@ -68,6 +68,7 @@ CASES = [
     ("<input {% if v %}checked {% endif %}title='{{ v }}'>", "'", "<input checked title='&#x27;'>"),
     ("<p>{%- if v -%} {{ v }} {%- endif %}</p>", "<", "<p>&lt;</p>"),
     ('<a href="{{ v }}{{ v }}">', "", '<a href="">'),
+    ('<a href="{{ v }}&amp;a=b&c={{ v }}">', "/x", '<a href="/x&amp;a=b&c=%2Fx">'),
 ]
 
 
@@ -99,6 +100,13 @@ REFUSED = [
     ('<a href="&#106;avascript:{{ v }}">', 1, 26, "begins with"),
     ('<a href="{{ v }}:alert(1)">', 1, None, "scheme"),
     ('<a href="{{ v }}&colon;alert(1)">', 1, None, "scheme"),
+    ('<a href="{{ v }}&#58;alert(1)">', 1, None, "scheme"),
+    ('<a href="{{ v }}&#x3Ax(1)">', 1, None, "scheme"),
+    ('<a href="{{ v }}&{{ v }};alert(1)">', 1, None, "begins with &"),
+    ('<a href="{{ v }}&#{{ v }};alert(1)">', 1, None, "begins with &"),
+    ('<a href="javascript&colon;{{ v }}">', 1, 27, "begins with"),
+    ('<a href="javascript&{{ v }};alert(1)">', 1, None, "begins with"),
+    ('<a href="{% if w %}https://a.example/{% endif %}{{ v }}:alert(1)">', 1, None, "scheme"),
     ('<iframe srcdoc="{{ v }}">', 1, 17, "srcdoc"),
     ('<meta http-equiv="refresh" content="0;url={{ v }}">', 1, 43, "content"),
     ('{% if v %}<p title="{% endif %}{{ v }}">', 1, 21, "branches"),

@@ -76,7 +76,8 @@ _ATTR_END = re.compile(rf"[{_SPACE}/>=]")
 _AFTER = re.compile(rf"[^{_SPACE}]")
 _UNQUOTED_END = re.compile(rf"[{_SPACE}>]")
 _COMMENT_END = re.compile(r"--!?>")
-_COLON_ENTITY = re.compile(r"&(?:#0*58|#[xX]0*3[aA]|colon)(?![0-9A-Za-z])")
+_OPEN_ENTITY = re.compile(r"&(?:#[xX]?)?[0-9A-Za-z]*\Z")
+"""A character reference that a value could go on with."""
 
 
 def advanced(state: State, text: str) -> State:
@@ -182,10 +183,14 @@ def _address(state: State, literal: str) -> State:
     if state.url in ("rest", "contact", "bad"):
         return state
     if state.url == "after":
-        stop = min((place for mark in "/?#" if (place := literal.find(mark)) >= 0), default=len(literal))
-        if ":" in literal[:stop] or _COLON_ENTITY.search(literal[:stop]):
+        is_open = _OPEN_ENTITY.search(literal)
+        read = html.unescape(literal[: is_open.start()] if is_open else literal)  # as a browser reads it
+        found = re.search(r"[:/?#]", read)
+        if found and found.group() == ":":
             raise Misplaced("the value before this could become a scheme such as javascript:")
-        return state._replace(url="rest") if stop < len(literal) else state
+        if found:
+            return state._replace(url="rest")
+        return state._replace(url="bad", prefix="&") if is_open else state
     prefix = state.prefix + re.sub(r"[\x00-\x20]", "", literal)
     found = re.search(r"[:/?#]", prefix)
     if found is None:
@@ -269,6 +274,8 @@ def _in_attribute(state: State) -> Context:
         raise Misplaced(f"a value cannot stand in an address that begins with {state.prefix[:40]}:")
     if state.url == "start":
         return Context("_html_url", state._replace(url="after", prefix=""))
+    if state.url == "prefix" and "&" in state.prefix:  # an entity could be a colon, or become one
+        raise Misplaced(f"a value cannot stand in an address that begins with {state.prefix[:40]}")
     after = state._replace(url="after", prefix="") if state.url == "prefix" else state
     return Context("_html_contact" if state.url == "contact" else "_html_part", after)
 
@@ -281,7 +288,7 @@ def joined(states: Sequence[State]) -> State:
     if all(state._replace(url="", prefix="") == first._replace(url="", prefix="") for state in states):
         parts = {state.url for state in states}
         # Percent-encoding is safe wherever in an address it stands.
-        for url in ("bad", "after", "prefix"):
+        for url in ("bad", "after", "prefix", "start"):
             if url in parts:
                 return first._replace(url="bad" if url == "bad" else "after", prefix="")
         return first._replace(url="rest", prefix="")
