@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.utils.http import content_disposition_header
 
-CHUNK_BYTES = 64 * 1024
 PRESIGNED_S = 600
 
 
@@ -27,18 +25,6 @@ def read(stored_as: str) -> bytes:
     with media_storage().open(stored_as, "rb") as file:
         content: bytes = file.read()
     return content
-
-
-def read_chunks(stored_as: str) -> Iterator[bytes]:
-    """A file piece by piece. Raises FileNotFoundError at once."""
-    file = media_storage().open(stored_as, "rb")
-
-    def chunks() -> Iterator[bytes]:
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-
-    return chunks()
 
 
 def forget(stored_as: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from apps.messaging.media.addresses import AddressExpired, AddressRefused, read_address
 from apps.messaging.media.selectors import Servable, media_open
-from apps.messaging.media.storing import PRESIGNED_S, presigned_url, read_chunks
+from apps.messaging.media.storing import PRESIGNED_S, presigned_url, read
 
 KEPT_S = 86_400
 """How long browsers and image proxies may keep a file; after its deletion as well."""
@@ -49,10 +49,12 @@ def _response(request: HttpRequest, file: Servable, left_s: int) -> HttpResponse
     if request.headers.get("If-None-Match") == tag:
         return _kept(HttpResponse(status=304), tag, left_s)
     try:
-        chunks = read_chunks(file.stored_as)
+        # In one piece: a stream keeps one of the web's few threads until its reader has it all, and anybody may read a
+        # byte a minute. Files are small (`MEDIA_ATTACHMENT_MAX_BYTES`).
+        content = b"" if request.method == "HEAD" else read(file.stored_as)
     except FileNotFoundError:
         return _refusal(404)
-    response = StreamingHttpResponse(chunks, content_type=file.content_type)
+    response = HttpResponse(content, content_type=file.content_type)
     response["Content-Length"] = str(file.file_bytes)
     response["Content-Disposition"] = content_disposition_header(not file.is_image, file.file_name) or "inline"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"

@@ -31,7 +31,10 @@ def test_an_image_is_shown_and_nothing_in_it_can_run(server):
     media = upload(server, pictures.picture(), "배너.jpg").json()["data"]
     answer = Client().get(path_of(media["url"]))
     assert answer.status_code == 200
-    assert b"".join(answer.streaming_content) == read(MediaFile.objects.get().stored_as)
+    assert not answer.streaming  # it would keep a thread of the web for as long as its reader likes
+    assert answer.content == read(MediaFile.objects.get().stored_as)
+    head = Client().head(path_of(media["url"]))
+    assert (head.status_code, head["Content-Length"]) == (200, answer["Content-Length"])
     assert answer["Content-Type"] == "image/jpeg"
     assert answer["Content-Length"] == str(media["file_bytes"])
     assert answer["Content-Disposition"].startswith("inline; filename*=utf-8''")
