@@ -13,6 +13,8 @@ import pytest
 from django.test import Client
 
 from apps.messaging.models import Message
+from apps.messaging.receipts.nhn import parse_kakao
+from apps.messaging.receipts.providers import Hook
 from apps.subscriptions.models import Subscription
 from apps.tenants.services import credential_create
 from tests.factories import make_messages
@@ -77,6 +79,15 @@ def test_a_neighbours_message_is_not_reached_with_a_signature_of_ones_own(other_
     knock(f"/webhooks/twilio/{credential.pk}?message_id={message.pk}", status(message, "undelivered", "30005"))
     assert Message.objects.get(pk=message.pk).status == "successful"
     assert Subscription.objects.get(pk=message.subscription_id).subscription_status == 1
+
+
+def test_what_nhn_says_of_a_template_is_of_the_credential_that_it_came_to():
+    own, stranger = uuid4(), uuid4()
+    row = {"status": "TSC03", "credential_id": str(stranger), "kind": "else"}
+    body = json.dumps({"event": "TEMPLATE_STATUS_UPDATE", "hooks": [row]}).encode()
+    headers = {"x-toast-webhook-signature": "s" * 16}
+    found = parse_kakao(Hook(own, {"webhook_signature": "s" * 16}, "", {}, headers, body, "application/json"))
+    assert [(event["kind"], event["credential_id"]) for event in found.events] == [("template", str(own))]
 
 
 def test_a_report_that_is_too_large_is_refused(credential, settings):

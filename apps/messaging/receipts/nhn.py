@@ -45,7 +45,7 @@ def parse_kakao(hook: Hook) -> Hooked:
     if event == "MESSAGE_RESULT_UPDATE":
         return _results(hooks, nhn_kakao_report)
     if event.startswith("TEMPLATE"):
-        return Hooked(events=[{"kind": TEMPLATE, "credential_id": str(hook.credential_id), **row} for row in hooks])
+        return Hooked(events=[{**row, "kind": TEMPLATE, "credential_id": str(hook.credential_id)} for row in hooks])
     return Hooked()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from io import BytesIO
 
 import pytest
 from django.test import override_settings
@@ -117,6 +118,16 @@ def test_links_that_are_not_ours_say_nothing(links, register):
             assert answer.status_code == 404
             assert "example.com" not in answer.content.decode()
     assert status_of(row) == 1
+
+
+@pytest.mark.parametrize("purpose", ["unsubscribe", "preferences", "confirm"])
+def test_a_form_with_files_is_refused_before_it_is_read(links, register, purpose):
+    row = register()
+    expiry = {"expires_at": 4_000_000_000} if purpose == "confirm" else {}
+    token = make_link_token(purpose, subscription_id=row.pk, **expiry)
+    body = BytesIO(b"x" * 300_000)
+    answer = links.post(purpose, token, {**ONE_CLICK, "confirm": "yes", "action": "all", "file": body})
+    assert (answer.status_code, status_of(row)) == (413, 1)
 
 
 def test_the_links_of_an_erased_person_lead_nowhere(links, register):

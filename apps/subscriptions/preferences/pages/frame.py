@@ -37,6 +37,7 @@ STYLE = (
     "@media(prefers-color-scheme:dark){body{color:#e5e7eb;background:#111827}a{color:#a5b4fc}"
     ".choice p{color:#9ca3af}}"
 )
+FORM_MAX_BYTES = 256 * 1024
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -64,6 +65,12 @@ def page(
     answer["Cache-Control"] = "no-store"
     answer["X-Robots-Tag"] = "noindex, nofollow"
     return answer
+
+
+def is_too_large(request: HttpRequest) -> bool:
+    """Whether a form is larger than any of our pages: one with files would be written to disk as it comes."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return not length.isdecimal() or int(length) > FORM_MAX_BYTES
 
 
 def refusal(request: HttpRequest, kind: str, *, status: int) -> HttpResponse:

@@ -22,7 +22,7 @@ from apps.subscriptions.preferences.consents import Choices, MarketingChoice, pr
 from apps.subscriptions.preferences.letters import CHANNEL_NAMES, sender_name, shown_date
 from apps.subscriptions.preferences.models import ConsentSource
 from apps.subscriptions.preferences.opt_in import opt_in_ask, opt_in_confirm, opt_in_find
-from apps.subscriptions.preferences.pages.frame import is_too_often, page, refusal, refused_link
+from apps.subscriptions.preferences.pages.frame import is_too_large, is_too_often, page, refusal, refused_link
 from apps.subscriptions.preferences.pages.texts import TEXTS, language_for
 from apps.subscriptions.preferences.subjects import CHANNEL_OF, Subject, masked_address
 from apps.subscriptions.preferences.unsubscribing import category_of_link, linked_subscription, unsubscribe
@@ -52,6 +52,8 @@ def _linked(purpose: LinkPurpose) -> Callable[[View], Callable[[HttpRequest, str
         def answer(request: HttpRequest, token: str) -> HttpResponse:
             try:
                 link = read_link_token(purpose, token)
+                if is_too_large(request):
+                    return refusal(request, "gone", status=413)
                 if is_too_often(link.subscription_id):
                     return refusal(request, "busy", status=429)
                 return view(request, link, linked_subscription(link.subscription_id))
@@ -127,6 +129,8 @@ def confirm_page(request: HttpRequest, token: str) -> HttpResponse:
     """Double opt-in: the button confirms, and nothing else does."""
     try:
         link = read_link_token(LinkPurpose.CONFIRM, token)
+        if is_too_large(request):
+            return refusal(request, "gone", status=413)
         if is_too_often(link.subscription_id):
             return refusal(request, "busy", status=429)
         is_sent = request.method == "POST" and request.POST.get("confirm") == "yes"
