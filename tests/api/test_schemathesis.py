@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import schemathesis
@@ -22,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.description import description
-from tests.api.routes import ENTRIES, NOBODYS, OPERATOR, PLATFORM, SDK, described
+from tests.api.routes import ENTRIES, NOBODYS, OPERATOR, PLATFORM, SDK, address, described
 from tests.api.test_bad_input import undone
 
 CHECKS = [
@@ -33,6 +34,8 @@ CHECKS = [
     status_code_conformance,
 ]
 ENTRY_OF = {(method, described(route)): entry for (method, route), entry in ENTRIES.items()}
+ROUTE_OF = {(method, described(route)): route for method, route in ENTRIES}
+"""With what it needs in its query."""
 
 
 def _schema():
@@ -67,7 +70,8 @@ def _params(*, only=lambda entry: True):
 
 def run(world, operation, caller, *, examples: int) -> None:
     """So many requests by the caller, each taken back: one in three is good, one fits the description, one does not."""
-    entry = ENTRY_OF[operation.method.upper(), operation.path]
+    method = operation.method.upper()
+    entry = ENTRY_OF[method, operation.path]
     cases = {
         "good": operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
         "fitting": operation.as_strategy(generation_mode=GenerationMode.POSITIVE),
@@ -87,10 +91,8 @@ def run(world, operation, caller, *, examples: int) -> None:
         kind = data.draw(st.sampled_from(list(cases) if _can_be_unfit(operation) else ["good", "fitting"]))
         case = data.draw(cases[kind])
         case.path_parameters = {name: (world.ids | NOBODYS)[name] for name in case.path_parameters or {}}
-        if "external_id" in (case.query or {}) and "by-external-id" in operation.path and kind == "good":
-            case.query = {"external_id": world.external_id}
-        elif kind == "good":
-            case.query = {}
+        if kind == "good":
+            case.query = dict(parse_qsl(urlsplit(address(ROUTE_OF[method, operation.path], world.ids)).query))
         if kind == "good" and "requestBody" in operation.definition.raw:
             case.body = entry.body(world)
             case.media_type = "application/json"
