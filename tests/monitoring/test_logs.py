@@ -32,12 +32,16 @@ PERSONAL = {
     "a password in an address": "postgresql://automata:hunter2@db:5432/app",
     "a query": "https://example.com/u?external_id=kim-minsu-1987",
     "a private key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----",
+    "a file's address": "/m/0198c0de00007000800000000000000a.thumbnail..AbCdEfGhIjKlMnOpQrSt-_/invoice.pdf",
+    "a webhook's secret": "whsec_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345678901234",
+    "a ticket": "tk_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234",
 }
 SHOWN = {
     "a header": "abcdefghijklmnopqrstuvwxyz",
     "a password in an address": "hunter2",
     "a query": "kim-minsu-1987",
     "a private key": "MIIEvQIBADANBg",
+    "a file's address": "AbCdEfGhIjKlMnOpQrSt-_",
 }
 
 
