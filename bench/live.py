@@ -21,7 +21,8 @@ from apps.messaging import dispatch
 from apps.messaging.content import ContentSource
 from apps.messaging.dispatches import dispatch_create, dispatch_slice
 from apps.messaging.models import DispatchBatch, Priority
-from apps.messaging.services import Recipients, messages_send
+from apps.messaging.named import Recipients
+from apps.messaging.services import messages_send
 from apps.subscriptions.handles import handle_for
 from apps.subscriptions.models import Subscription
 from apps.tenants.models import Application, KeyKind
