@@ -163,9 +163,15 @@ def _take(batch: DispatchBatch) -> Claim:
     names = ("state", "lease_id", "lease_until", "claims", "first_id", "recipient_count")
     claimed = DispatchBatch.objects.filter(application_id=batch.application_id, pk=batch.pk)
     claimed.update(**{name: getattr(batch, name) for name in names})
-    if capped := claim.unsendable.pop(CAPPED, None):  # counted in this transaction, so it is decided in it
-        _fail(claim, MessageStatus.PENDING, capped, CAPPED, details={"class": retry.Fault.RECIPIENT})
+    for reason, fault in _DECIDED_AT_ONCE.items():
+        if ids := claim.unsendable.pop(reason, None):
+            _fail(claim, MessageStatus.PENDING, ids, reason, details={"class": fault})
     return claim
+
+
+_DECIDED_AT_ONCE = {CAPPED: retry.Fault.RECIPIENT, retry.UNKNOWN_OUTCOME: retry.Fault.PROVIDER}
+"""Reasons that are decided in the transaction of the claim, since it has counted or found them, and whose fault each
+is: whatever else becomes of the batch (canceled, expired), these stay."""
 
 
 def _make(claim: Claim) -> list[StatusCount]:
@@ -212,12 +218,14 @@ def _application_of(batch_id: UUID) -> UUID | None:
     return DispatchBatch.objects.filter(pk=batch_id).values_list("application_id", flat=True).first()
 
 
-# Messages by the range of their primary key. A subscription that has ended since gets nothing; and what was meant for a
+# Messages by the range of their primary key. What a worker that died had handed over may have arrived
+# (`note_handed_over`); a subscription that has ended since gets nothing; and what was meant for a
 # person does not go to a device which that person has signed out of, or which is somebody else's now.
 _DUE = """
     SELECT m.id::text, m.subscription_id::text, m.attempts, m.status, m.title, m.body, m.data,
            s.token, s.test_type,
-           CASE WHEN s.id IS NULL OR s.is_archived OR (s.subscription_status <= 0
+           CASE WHEN m.status = 'pending' AND m.retry_at IS NOT NULL THEN 'unknown_outcome'
+                WHEN s.id IS NULL OR s.is_archived OR (s.subscription_status <= 0
                      AND NOT (%s AND s.subscription_status = -98)) THEN 'unsubscribed'
                 WHEN m.user_id IS NOT NULL AND s.user_id IS DISTINCT FROM m.user_id
                      AND (m.title IS NOT NULL OR %s) THEN 'logged_out' END
@@ -296,6 +304,25 @@ def _held(claim: Claim) -> dict[str, Any]:
     """What finds the batch of a claim while the lease is ours."""
     batch = claim.batch
     return {"application_id": batch.application_id, "batch_id": batch.pk, "lease_id": batch.lease_id}
+
+
+# By primary key, and HOT.
+_HAND_OVER = """
+    UPDATE messaging_message SET retry_at = %(at)s
+    WHERE application_id = %(application_id)s AND id BETWEEN %(first)s AND %(last)s AND id = ANY(%(ids)s::uuid[])
+      AND status = 'pending'
+"""
+
+
+def note_handed_over(claim: Claim, ids: Sequence[str], *, taken_back: bool = False) -> None:
+    """Write down that these messages, in the order of their ids, are about to leave, or did not after all: where a
+    second one does harm, a worker's death must not be the reason for it. A pending message has no next attempt, so that
+    its `retry_at` can say so; recording what became of it forgets it."""
+    if ids:
+        values: dict[str, Any] = {"at": None if taken_back else timezone.now(), "first": ids[0], "last": ids[-1]}
+        values |= {"application_id": claim.batch.application_id, "ids": f"{{{','.join(ids)}}}"}
+        with connection.cursor() as cursor:
+            cursor.execute(_HAND_OVER, values)
 
 
 def move(claim: Claim, step: str, source: str, ids: Sequence[UUID | str], **kwargs: Any) -> list[StatusCount]:

@@ -9,7 +9,8 @@ While the last answers of a batch are still to come, the next batch that goes th
 it (`Line`), so that the connections are never idle and single messages do not wait for each other's answers.
 
 PostgreSQL is the truth: whatever dies in between, the lease runs out and another worker takes the batch. What had been
-sent but not recorded is then sent again, under the same collapse id, so that a device shows it once.
+sent but not recorded is then sent again, under the same collapse id, so that a device shows it once. Where a second one
+does harm (`Adapter.resend_is_harmless`) it is written down what is about to leave, and that then fails as unknown.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -29,6 +31,7 @@ from django.utils import timezone
 
 from apps.messaging import retry
 from apps.messaging.adapters.base import Content, Delivery, Result
+from apps.messaging.adapters.registry import adapter_named
 from apps.messaging.breaker import Breaker
 from apps.messaging.charges import OVER_QUOTA
 from apps.messaging.claims import (
@@ -41,6 +44,7 @@ from apps.messaging.claims import (
     fail_unsendable,
     finish_batch,
     in_state,
+    note_handed_over,
 )
 from apps.messaging.content import ContentSource
 from apps.messaging.making import Recipient
@@ -269,6 +273,7 @@ class Sending:
         self.pace = Pace(buckets, is_urgent=claim.batch.priority == Priority.HIGH)
         self.recording = Recording(claim, route.credential, breaker, is_stand_in=route.is_stand_in)
         self._most = settings.BREAKER_PROBE_MESSAGES if route.is_probe else len(claim.recipients)
+        self._is_noted = not adapter_named(route.credential.provider).resend_is_harmless
         self._under_way = 0
         self._is_handed_over = False
 
@@ -304,6 +309,8 @@ class Sending:
                 yield None
                 continue
             self._most -= chunk
+            noted = [r.message_id for r in islice(copy(self.rest), chunk)] if self._is_noted else []
+            note_handed_over(claim, noted)
             for recipient in islice(self.rest, chunk):
                 chunk -= 1
                 message_id, subscription_id, _, token, test_type, content = recipient
@@ -318,6 +325,7 @@ class Sending:
                 yield Delivery(message_id, address, content or shared, test_type, expires_at, subscription_id)
                 if not may_go_on():
                     self.pace.put_back(chunk)
+                    note_handed_over(claim, noted[len(noted) - chunk :] if noted else [], taken_back=True)
                     break
         self._is_handed_over = True
 

@@ -315,6 +315,7 @@ class Message(models.Model):
     converted_at = models.DateTimeField(_("converted"), null=True)
     failed_at = models.DateTimeField(_("failed"), null=True)
     retry_at = models.DateTimeField(_("next attempt"), null=True)
+    """Of a pending one: it was handed over, and is not answered (`claims.note_handed_over`)."""
     error_reason = models.CharField(_("reason"), max_length=100, null=True)
     error_details = models.JSONField(_("error details"), null=True)
     requeued_from = models.UUIDField(_("requeued from"), null=True)

@@ -36,6 +36,8 @@ ANSWER_TIMEOUTS = 2
 by drops must not keep a thread for longer than the lease lasts."""
 INTERNAL_ERROR = "internal_error"
 """A fault of ours; what it was stands in the log."""
+INTERRUPTED = "interrupted"
+"""It was gathered, and not sent: something failed before."""
 
 
 class GatewayCall(NamedTuple):
@@ -176,7 +178,9 @@ class GroupSender(ABC):
                     break
                 except Exception as raised:
                     error = raised
-                    gathered.clear()  # none of it has left
+                    for group in gathered.values():  # none of it has left
+                        yield from _all(group, Outcome.TRANSIENT, INTERRUPTED)
+                    gathered.clear()
                     break
                 if delivery is None:
                     in_flight.update(self._submit(group) for group in gathered.values())

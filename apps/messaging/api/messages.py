@@ -88,6 +88,14 @@ class ChainInput(StrictSerializer):
     )
     steps = serializers.ListField(child=ChainStepInput(), min_length=1, max_length=STEPS_MAX - 1)
 
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Whole also in a PATCH: a part of a chain means nothing."""
+        if not getattr(self.root, "partial", False) or data is serializers.empty or data is None:
+            return super().run_validation(data)
+        whole = type(self)(data=data)
+        whole.is_valid(raise_exception=True)
+        return whole.validated_data
+
 
 class MessagesInput(ContentFields):
     recipients = RecipientsInput()
@@ -147,6 +155,12 @@ class MessageOutput(serializers.ModelSerializer[Message]):
 
     def get_content(self, message: Message) -> dict[str, Any]:
         return selectors.message_content(message)
+
+    def to_representation(self, instance: Message) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if instance.status == MessageStatus.PENDING:
+            shown["retry_at"] = None  # it was handed over, and there is no answer yet
+        return shown
 
 
 class MessageEventOutput(serializers.ModelSerializer[MessageEvent]):

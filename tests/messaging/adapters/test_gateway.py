@@ -51,18 +51,21 @@ def sender():
 
 def test_what_is_on_the_wire_is_answered_before_a_fault_of_the_source_goes_on(sender):
     """PostgreSQL restarts while a text message is on its way: its answer is recorded, or it would be paid for twice."""
-    first = [delivery("a"), delivery("b")]
+    first, gathered = [delivery("a"), delivery("b")], delivery("not sent")
 
     def source() -> Iterator[Delivery]:
         yield from first
-        yield delivery("not sent")
+        yield gathered
         sender.may_answer.set()
         raise ConnectionError("the database is gone")
 
     results: list[Result] = []
     with pytest.raises(ConnectionError):
         results.extend(sender.send(source()))
-    assert {r.message_id for r in results} == {one.message_id for one in first}
+    assert {r.message_id: r.outcome for r in results} == {
+        **dict.fromkeys((one.message_id for one in first), Outcome.ACCEPTED),
+        gathered.message_id: Outcome.TRANSIENT,
+    }
     assert sender.sent == ["a", "b"]
 
 

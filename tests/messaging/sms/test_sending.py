@@ -1,13 +1,18 @@
 """Text messages, from a dispatch to what is recorded, against gateways that are as strict as the real ones."""
 
 import json
+from datetime import timedelta
 from unittest import mock
 
 import pytest
+from django.utils import timezone
 
+from apps.messaging import dispatch
 from apps.messaging.adapters.base import Outcome
-from apps.messaging.models import GatewayRequest, Message
+from apps.messaging.dispatch import run_batch
+from apps.messaging.models import DispatchBatch, GatewayRequest, Message
 from apps.messaging.recording import Recording
+from apps.messaging.sweeps import free_abandoned
 from apps.sandbox.gateway_behaviours import marked_number
 from apps.subscriptions.models import Subscription
 from apps.tenants.models import ChannelCredential
@@ -129,3 +134,40 @@ def test_a_word_of_a_gateway_that_is_too_long_does_not_keep_the_results_of_other
     with mock.patch.object(Recording, "add", with_a_long_word):
         send(NUMBERS[:3])
     assert sorted(Message.objects.values_list("status", flat=True)) == ["failed", "successful", "successful"]
+
+
+class Killed(BaseException):
+    """A worker's end, without a word to anybody."""
+
+
+def abandon() -> None:
+    DispatchBatch.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert free_abandoned() == 1
+
+
+@pytest.mark.parametrize("provider", ["solapi", "twilio", "nhn"])
+def test_a_worker_that_dies_before_it_has_recorded_the_answer_sends_nothing_twice(request, send, provider):
+    gateway = request.getfixturevalue(provider)
+    with mock.patch.object(Recording, "add", side_effect=Killed), pytest.raises(Killed):
+        send(NUMBERS[:3])
+    assert {m.status for m in Message.objects.all()} == {"pending"}
+    abandon()
+    run_batch(DispatchBatch.objects.get().pk)
+    assert outcomes() == {"failed": "unknown_outcome"}
+    assert {m.error_details["class"] for m in Message.objects.all()} == {"provider"}
+    assert not gateway.control.duplicates()
+    assert DispatchBatch.objects.get().state == "done"
+
+
+def test_what_was_written_down_and_did_not_leave_is_sent_by_the_next(solapi, send, monkeypatch):
+    """Told to stop after the first of a chunk, a worker takes back what it had written down of the others."""
+    answers = iter([False] * 4)
+    monkeypatch.setattr(dispatch, "is_stopping", lambda: next(answers, True))
+    send(NUMBERS)
+    states = [m.status for m in Message.objects.order_by("id")]
+    assert set(states) == {"successful", "pending"}
+    assert not Message.objects.filter(retry_at__isnull=False).exists()
+    monkeypatch.setattr(dispatch, "is_stopping", lambda: False)
+    run_batch(DispatchBatch.objects.get().pk)
+    assert {m.status for m in Message.objects.all()} == {"successful"}
+    assert not solapi.control.duplicates()
