@@ -18,6 +18,7 @@ from apps.messaging.inbox.models import InboxItem
 from apps.messaging.inbox.publishing import heard, publish_messages, publish_state
 from apps.messaging.inbox.selectors import EXPORT_MAX, inbox_represented, own_messages, owner_of, unread_count
 from apps.messaging.inbox.shown import Frame, Words, message_frame
+from apps.messaging.models import Message
 from apps.messaging.receipts.sdk import Receipt, ReceiptAnswer, receipts_apply
 from apps.messaging.recorders import record
 from apps.messaging.stopping import is_stopping
@@ -182,6 +183,10 @@ def inbox_report(*, subscription: Subscription, reports: Sequence[DeviceReport])
     messages = own_messages(subscription, list(items.values()))
     known = [report for report in reports if report.item_id in items]
     with transaction.atomic():
+        if any(report.type == FAILED for report in known):
+            # Before the counters, which the first of several locks; in order, as everybody.
+            rows = Message.objects.filter(application_id=subscription.application_id, pk__in=set(messages.values()))
+            list(rows.order_by("pk").select_for_update().values_list("pk"))
         _note_display(items, known)
         answers = iter(_record(subscription, known, messages))
     if any(report.code == SubscriptionStatus.IN_APP_DISABLED_BY_USER for report in known):

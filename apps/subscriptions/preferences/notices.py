@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from apps.subscriptions.models import Subscription
@@ -189,7 +189,8 @@ def notices_send(*, limit: int = AT_ONCE) -> int:
             .select_for_update(of=("self",), skip_locked=True)
             .order_by("attempt_at")[:limit]
         )
-        for notice in notices:
+        # What each reserves stays locked until the end: quotas in the order in which everybody locks them.
+        for notice in sorted(notices, key=lambda one: (one.application_id, one.channel)):
             _send(notice, _notifiers[0], now)
     return len(notices)
 
@@ -206,7 +207,14 @@ def _send(notice: ConsentNotice, notifier: Notifier, now: datetime) -> None:
         with transaction.atomic():
             message_id = notifier(letter_of(notice, subscription))
     except SignalError as error:
-        _try_again(notice, error, now)
+        log.warning("a consent notice cannot be sent", extra={"notice_id": str(notice.pk), "code": error.code})
+        _try_again(notice, error.message, now)
+        return
+    except Exception as error:  # a fault of ours must neither hold up the others nor go unseen
+        if isinstance(error, OperationalError | InterfaceError):
+            raise
+        log.exception("a consent notice could not be made", extra={"notice_id": str(notice.pk)})
+        _try_again(notice, "a fault of ours: it stands in the log", now)
         return
     notice.message_id = message_id
     _finish(notice, NoticeState.SENT, now)
@@ -243,11 +251,10 @@ def _is_not_needed(notice: ConsentNotice, subscription: Subscription) -> str:
     return ""
 
 
-def _try_again(notice: ConsentNotice, error: SignalError, now: datetime) -> None:
+def _try_again(notice: ConsentNotice, problem: str, now: datetime) -> None:
     notice.attempts += 1
-    notice.note = error.message[:200]
+    notice.note = problem[:200]
     notice.attempt_at = now + timedelta(seconds=min(FIRST_RETRY_S * 2**notice.attempts, RETRY_MAX_S))
-    log.warning("a consent notice cannot be sent", extra={"notice_id": str(notice.pk), "code": error.code})
     if notice.attempts >= ATTEMPTS_MAX:
         _finish(notice, NoticeState.FAILED, now, note=notice.note)
         return

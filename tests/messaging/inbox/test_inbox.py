@@ -19,6 +19,7 @@ from apps.messaging.inbox.shown import message_frame
 from apps.messaging.models import Dispatch, Message, MessageEvent
 from apps.subscriptions.services import user_erase, user_export
 from tests.factories import make_user
+from tests.messaging.test_hot_queries import taken_down
 
 pytestmark = pytest.mark.django_db
 
@@ -268,6 +269,19 @@ def test_a_failure_on_one_device_leaves_the_other_its_message(application, make_
     (item,) = phone.displayed()
     phone.report({"message_id": item["id"], "type": "failed", "code": -73})
     assert (phone.displayed(), titles(tablet.displayed())) == ([], ["Sale"])
+
+
+def test_failures_lock_their_messages_before_the_counters_that_all_share(application, make_device, send):
+    device = make_device(make_user(application))
+    for _ in range(2):
+        send(device.subscription.user)
+    events = [{"message_id": item["id"], "type": "failed", "code": -73} for item in device.displayed()]
+    with taken_down() as statements:
+        device.report(*events)
+    shared = [number for number, sql in enumerate(statements) if "campaigns_" in sql or "UPDATE billing_" in sql]
+    locks = [number for number, sql in enumerate(statements) if "messaging_message" in sql and "FOR UPDATE" in sql]
+    assert locks[0] < min([*shared, len(statements)])
+    assert len(events) == 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from django.db.utils import ProgrammingError
 from django.utils import timezone
 
 from apps.subscriptions.models import AppUser
+from apps.subscriptions.preferences import notices
 from apps.subscriptions.preferences.models import ConsentEvent, ConsentNotice, MarketingConsent, Preference
 from apps.subscriptions.preferences.notices import confirmations_find, notices_send, two_years_after
 from apps.subscriptions.services import user_erase, user_export
@@ -245,3 +246,22 @@ def test_erasure_forgets_choices_and_keeps_the_proof(put, user, news, register):
     assert not MarketingConsent.objects.exists()
     assert not Preference.objects.exists()
     assert events() == ["given", "opted_out"]
+
+
+def test_a_fault_of_ours_with_one_notice_is_noted_and_holds_up_no_other(put, register, told, set_settings, monkeypatch):
+    set_settings(advertising_rules="kr", consent_notices={"result": "send"})
+    register(external_id="kim")
+    put({"marketing": {"email": {"given": True}}})
+    put({"marketing": {"email": {"given": False}}})
+    letter_of, asked = notices.letter_of, []
+
+    def first_fails(notice, subscription):
+        asked.append(notice)
+        if len(asked) == 1:
+            raise KeyError("words")
+        return letter_of(notice, subscription)
+
+    monkeypatch.setattr(notices, "letter_of", first_fails)
+    assert notices_send() == 2
+    assert len(told) == 1
+    assert sorted(ConsentNotice.objects.values_list("state", "attempts")) == [("due", 1), ("sent", 0)]
