@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -138,3 +139,10 @@ def test_an_email_gets_a_footer_before_its_end():
 
 def test_a_wrong_mark_is_refused_although_the_right_one_would_be_added():
     assert refused(content("sms", "", "[광고] 가게 세일"), ad_mark_add=True) == ["body"]
+
+
+@pytest.mark.parametrize("blanks", [" " * 60_000, "\u200b" * 60_000, "(" + " " * 60_000, "(광" + " " * 60_000])
+def test_a_text_of_blanks_is_read_in_one_go(blanks):
+    began = time.process_time()
+    assert refused(content("push", blanks, "세일"))
+    assert time.process_time() - began < 2
