@@ -251,7 +251,11 @@ class CampaignInput(StrictSerializer):
         Purpose.choices, required=False, help_text="`transactional` unless told; `marketing` needs consent."
     )
     category = serializers.SlugField(
-        max_length=50, allow_blank=True, required=False, help_text="What recipients may have opted out of."
+        max_length=50,
+        allow_blank=True,
+        trim_whitespace=False,
+        required=False,
+        help_text="What recipients may have opted out of.",
     )
     local_time = serializers.TimeField(
         required=False,

@@ -100,7 +100,9 @@ def run(world, operation, caller, *, examples: int) -> None:
         case.headers = {**headers, **caller._headers}
         with undone():
             response = case.call()
-        case.validate_response(response, checks=CHECKS)
+        no_provider = response.status_code == 503 and 503 in entry.answers
+        checks = [check for check in CHECKS if not (no_provider and check is not_a_server_error)]
+        case.validate_response(response, checks=checks)
         if kind == "good" and "Idempotency-Key" not in headers:
             assert response.status_code in entry.answers, response.content
 

@@ -24,6 +24,8 @@ from automata_signal.errors import ValidationFailed
 from automata_signal.openapi import PAGE_PARAMETERS
 
 TEXT_MAX = 65_536
+OPTIONS_MAX_BYTES = 192 * 1024
+"""The largest is an e-mail's text alternative."""
 LOGIC = "{%"
 """Begins a loop or a condition of a template."""
 
@@ -79,7 +81,7 @@ class PreviewInput(StrictSerializer):
 class DraftPreviewInput(StrictSerializer):
     channel_type = serializers.ChoiceField(choices=ChannelType.choices, default=ChannelType.PUSH)
     language = serializers.CharField(max_length=35, required=False)
-    options = serializers.DictField(required=False)
+    options = serializers.DictField(required=False, validators=[at_most_bytes(OPTIONS_MAX_BYTES)])
     variants = serializers.ListField(child=serializers.DictField(), max_length=VARIANTS_MAX, required=False)
     title_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)
     body_template = serializers.CharField(max_length=TEXT_MAX, allow_blank=True, trim_whitespace=False, required=False)

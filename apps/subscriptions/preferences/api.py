@@ -485,6 +485,11 @@ class SuppressionFilters(StrictSerializer):
     reason = serializers.ChoiceField(SuppressionReason.choices, required=False)
     address = serializers.CharField(max_length=TOKEN_MAX, required=False, help_text="Whole; needs `type`")
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "address" in attrs and "type" not in attrs:
+            raise serializers.ValidationError({"address": "Is looked for by its type: give `type` as well."})
+        return attrs
+
 
 class SuppressionInput(StrictSerializer):
     type = serializers.ChoiceField(TYPE_CHOICES)

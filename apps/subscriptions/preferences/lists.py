@@ -74,7 +74,10 @@ def _reader(content: str) -> csv.DictReader[str]:
     first_line = content.partition("\n")[0]
     delimiter = ";" if first_line.count(";") > first_line.count(",") else ","
     reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline=""), delimiter=delimiter)
-    names = [name.strip().lower() for name in (reader.fieldnames or [])]
+    try:
+        names = [name.strip().lower() for name in (reader.fieldnames or [])]
+    except csv.Error:
+        raise ValidationFailed.of("content", "cannot be read as CSV (line 1)") from None
     if "address" not in names:
         raise ValidationFailed.of("content", "needs a first line that names the column address")
     if unknown := [name for name in names if name not in COLUMNS]:
