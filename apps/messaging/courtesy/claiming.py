@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.utils import timezone
 
 from apps.messaging.courtesy.caps import CAPPED, over_caps
 from apps.messaging.courtesy.rules import rules_of
-from apps.messaging.courtesy.waiting import NO_WAITS, end_of_life, people, plan_of, waits_of
+from apps.messaging.courtesy.waiting import NO_WAITS, Waits, end_of_life, people, plan_of, waits_of
 from apps.messaging.courtesy.zones import zone_of
 from apps.messaging.dispatches import EXPIRY_GRACE_S
 from apps.messaging.models import DispatchState, Priority, Purpose
 
 if TYPE_CHECKING:
     from apps.messaging.claims import Claim
+
+
+WAITS_MAX = timedelta(days=3)
+"""How much longer a batch lives for those who wait: a day for their hour, and nights."""
 
 
 def is_plain(claim: Claim) -> bool:
@@ -56,4 +61,14 @@ def be_polite(claim: Claim) -> None:
         claim.held = [r.message_id for r in claim.recipients if r.subscription_id in waits.until]
         claim.recipients = [r for r in claim.recipients if r.subscription_id not in waits.until]
         claim.held_until = min(waits.until.values())
-        claim.lives_until = end_of_life(waits, timedelta(seconds=max(dispatch.ttl_s, EXPIRY_GRACE_S)))
+        claim.lives_until = _lives_until(claim, waits)
+
+
+def _lives_until(claim: Claim, waits: Waits) -> datetime | None:
+    """`end_of_life`, and no later than `WAITS_MAX` after its own: what cannot leave for another reason would else be
+    prolonged each night for ever."""
+    batch, dispatch = claim.batch, claim.dispatch
+    ttl = timedelta(seconds=max(dispatch.ttl_s, EXPIRY_GRACE_S))
+    ends_at = end_of_life(waits, ttl)
+    ahead = timedelta(seconds=settings.MESSAGE_TTL_MAX_S if dispatch.audience is None else 0)  # `send_at`, at most
+    return ends_at and min(ends_at, batch.created_at + ahead + ttl + WAITS_MAX)

@@ -256,3 +256,14 @@ def test_a_plain_campaign_asks_once_whether_it_has_a_time_of_its_own(application
             run(batch_ids)
         asked.append(sum("subscriptions_sendtiming" in statement for statement in statements))
     assert asked == [1, 0, 0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_cannot_leave_is_not_prolonged_night_after_night(application, apns, person, launch, run, set_settings):
+    set_settings(quiet_hours={"from": clock(hours=-1), "to": clock(hours=1)})
+    person("asleep", given=True)
+    _, [batch_id] = launch(purpose="marketing", ttl_s=86_400)
+    ends_at = timezone.now() + timedelta(hours=2)
+    DispatchBatch.objects.update(created_at=timezone.now() - timedelta(days=10), expires_at=ends_at)
+    run([batch_id])
+    assert (by_name()["asleep"][0], DispatchBatch.objects.get().expires_at) == ("pending", ends_at)
