@@ -203,7 +203,8 @@ class UnreadCountView(InAppView):
     def get(self, request: Request) -> Response:
         subscription = self.subscription()
         owner_id = selectors.owner_of(subscription)
-        return Response({"unread": selectors.unread_count(self.application.pk, owner_id)})
+        since = selectors.seen_since(subscription)
+        return Response({"unread": selectors.unread_count(self.application.pk, owner_id, since=since)})
 
 
 class ChangeView(InAppView):

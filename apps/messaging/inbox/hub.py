@@ -180,9 +180,9 @@ class Hub:
             connection = pool.make_connection()
             try:
                 await connection.connect()
-                await self._subscribe_all(connection)
+                awaited = await self._subscribe_all(connection)
                 pause_s = RECONNECT_FIRST_S
-                await self._listen(connection)
+                await self._listen(connection, awaited)
             except (RedisError, OSError) as error:
                 log.warning("open streams hear nothing: Redis does not answer", extra={"cause": str(error)})
             finally:
@@ -194,14 +194,15 @@ class Hub:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
-    async def _subscribe_all(self, connection: Any) -> None:
+    async def _subscribe_all(self, connection: Any) -> set[bytes]:
+        """Listen to every channel that there is; those that Redis has yet to confirm."""
         self._connection = connection
         channels = list(self._streams)
         for start in range(0, len(channels), SUBSCRIBE_AT_ONCE):
             await connection.send_command("SUBSCRIBE", *channels[start : start + SUBSCRIBE_AT_ONCE])
+        return set(channels)
 
-    async def _listen(self, connection: Any) -> None:
-        awaited = len(self._streams)
+    async def _listen(self, connection: Any, awaited: set[bytes]) -> None:
         is_asked = False
         passed_on = 0
         if not awaited:
@@ -222,8 +223,8 @@ class Hub:
                     await asyncio.sleep(0)
             elif answer[0] == b"subscribe":
                 self._confirm(answer[1])
-                awaited -= 1
-                if awaited == 0:
+                awaited.discard(answer[1])
+                if not awaited:
                     self._is_back()
 
     def _is_back(self) -> None:

@@ -92,6 +92,8 @@ class Opening(NamedTuple):
     language: str
     network: str
     since: datetime | None
+    """From when it may have missed something; None: it was never here."""
+    seen_since: datetime
     headers: Sequence[tuple[str, str]]
 
 
@@ -367,16 +369,18 @@ def _authorise(scope: Scope) -> Opening | Refusal:
         language=subscription.device_language or "",
         network=network_of(client_address(request)),
         since=selectors.resumed_from(last_event_id),
+        seen_since=selectors.seen_since(subscription),
         headers=headers,
     )
 
 
 def _what_was_missed(opening: Opening) -> tuple[int, list[bytes]]:
     """How much is unread, and what came since the client was here last."""
-    unread = selectors.unread_count(opening.application_id, opening.owner_id)
+    unread = selectors.unread_count(opening.application_id, opening.owner_id, since=opening.seen_since)
     if opening.since is None:
         return unread, []
-    frames = selectors.frames_since(opening.application_id, [opening.owner_id], opening.since)
+    since = max(opening.since, opening.seen_since)
+    frames = selectors.frames_since(opening.application_id, [opening.owner_id], since)
     return unread, frames.get(opening.owner_id, [])
 
 

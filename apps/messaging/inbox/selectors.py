@@ -15,7 +15,9 @@ from apps.messaging.adapters.in_app_content import is_for_device, shown_options
 from apps.messaging.inbox.models import InboxItem, visible
 from apps.messaging.inbox.shown import Words, message_frame, message_object
 from apps.messaging.models import Dispatch, DispatchState, Message, MessageStatus
-from apps.subscriptions.models import Subscription
+from apps.subscriptions.models import Subscription, SubscriptionEvent, SubscriptionEventType
+from apps.subscriptions.services.changes import SOURCES
+from apps.subscriptions.status import Setter
 from automata_signal.ids import first_id_at
 from automata_signal.prepared import prepared_cursor
 
@@ -33,12 +35,32 @@ def owner_of(subscription: Subscription) -> UUID:
     return owner_id
 
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def seen_since(subscription: Subscription) -> datetime:
+    """From when on the device sees what lies in the inbox: from the beginning, or from its login if all that speaks for
+    the login is the device's own word. Whoever has the publishable key can log in as anybody: they are not to read
+    what came before. By `subscription_event_of`."""
+    application = subscription.application
+    if subscription.user_id is None or application.settings.get("identity_verification", {}).get("required"):
+        return BEGINNING
+    links = SubscriptionEvent.objects.filter(
+        subscription_id=subscription.pk,
+        application_id=subscription.application_id,
+        event_type=SubscriptionEventType.LINKED,
+    )
+    last = links.order_by("-id").first()
+    return BEGINNING if last is None or last.source != SOURCES[Setter.DEVICE] else last.occurred_at
+
+
 def inbox_items(subscription: Subscription, *, state: str = "all") -> QuerySet[InboxItem]:
     """What can be seen in the inbox: what is not put away, of that what is unread, or what is put away.
 
     Index: `one_inbox_item_per_dispatch`.
     """
     items = _visible(subscription.application_id, [owner_of(subscription)], timezone.now())
+    items = items.filter(arrived_at__gte=seen_since(subscription))
     if state == "archived":
         return items.filter(archived_at__isnull=False)
     items = items.filter(archived_at=None)
@@ -58,6 +80,7 @@ def _visible(application_id: UUID, owners: Sequence[UUID], now: datetime) -> Que
 _UNREAD = """
     SELECT count(*) FROM messaging_inboxitem i
     WHERE i.application_id = %(application_id)s AND i.owner_id = %(owner_id)s AND i.read_at IS NULL
+      AND i.arrived_at >= %(since)s
       AND i.archived_at IS NULL AND i.expires_at > %(now)s AND (i.starts_at IS NULL OR i.starts_at <= %(now)s)
       AND NOT EXISTS (
           SELECT FROM messaging_dispatch d
@@ -66,10 +89,12 @@ _UNREAD = """
 """
 
 
-def unread_count(application_id: UUID, owner_id: UUID) -> int:
-    """How many items of the inbox are unread."""
+def unread_count(application_id: UUID, owner_id: UUID, *, since: datetime = BEGINNING) -> int:
+    """How many items of the inbox that came since are unread."""
     with prepared_cursor() as cursor:
-        cursor.execute(_UNREAD, {"application_id": application_id, "owner_id": owner_id, "now": timezone.now()})
+        cursor.execute(
+            _UNREAD, {"application_id": application_id, "owner_id": owner_id, "since": since, "now": timezone.now()}
+        )
         (count,) = cursor.fetchone()
     return int(count)
 

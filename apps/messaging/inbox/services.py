@@ -16,7 +16,14 @@ from apps.messaging import lifecycle
 from apps.messaging.adapters.in_app import Placement
 from apps.messaging.inbox.models import InboxItem
 from apps.messaging.inbox.publishing import heard, publish_messages, publish_state
-from apps.messaging.inbox.selectors import EXPORT_MAX, inbox_represented, own_messages, owner_of, unread_count
+from apps.messaging.inbox.selectors import (
+    EXPORT_MAX,
+    inbox_represented,
+    own_messages,
+    owner_of,
+    seen_since,
+    unread_count,
+)
 from apps.messaging.inbox.shown import Frame, Words, message_frame
 from apps.messaging.models import Message
 from apps.messaging.receipts.sdk import Receipt, ReceiptAnswer, receipts_apply
@@ -135,11 +142,14 @@ def inbox_change(*, subscription: Subscription, change: str, ids: Sequence[UUID]
     """
     before, after = CHANGES[change]
     owner_id = owner_of(subscription)
-    items = InboxItem.objects.filter(application_id=subscription.application_id, owner_id=owner_id).filter(before)
+    since = seen_since(subscription)
+    items = InboxItem.objects.filter(
+        application_id=subscription.application_id, owner_id=owner_id, arrived_at__gte=since
+    ).filter(before)
     if ids is not None:
         items = items.filter(pk__in=ids)
     changed = items.update(**{name: value() if callable(value) else value for name, value in after.items()})
-    answer = {"changed": changed, "unread": unread_count(subscription.application_id, owner_id)}
+    answer = {"changed": changed, "unread": unread_count(subscription.application_id, owner_id, since=since)}
     if changed:
         publish_state(owner_id, {"change": change, "ids": ids, "unread": answer["unread"]})
     return answer

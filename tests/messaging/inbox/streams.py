@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.fleet import ROOT, test_database_url, wait_until
 
 PATH = "/api/v1/in-app/stream"
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 
 
 class LiveProcess:

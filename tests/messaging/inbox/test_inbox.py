@@ -17,7 +17,8 @@ from apps.messaging.inbox.publishing import client as redis_client
 from apps.messaging.inbox.services import inbox_deliver, inbox_forget
 from apps.messaging.inbox.shown import message_frame
 from apps.messaging.models import Dispatch, Message, MessageEvent
-from apps.subscriptions.services import user_erase, user_export
+from apps.subscriptions.services import subscription_login, user_erase, user_export
+from apps.subscriptions.status import Setter
 from tests.factories import make_user
 from tests.messaging.test_hot_queries import taken_down
 
@@ -375,3 +376,24 @@ def test_what_nobody_can_see_any_more_is_deleted(make_device, send):
     assert inbox_forget() == 0
     assert inbox_forget(now=timezone.now() + timedelta(days=30)) == 1
     assert InboxItem.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("setter", "is_required", "seen"),
+    [(Setter.DEVICE, False, []), (Setter.DEVICE, True, ["Old"]), (Setter.PERSON, False, ["Old"])],
+)
+def test_who_says_that_they_are_somebody_does_not_read_what_came_before(
+    application, make_device, send, monkeypatch, setter, is_required, seen
+):
+    user = make_user(application)
+    make_device(user)
+    send(user, title="Old")
+    application.settings["identity_verification"] = {"required": is_required}
+    application.save()
+    monkeypatch.setattr("apps.subscriptions.services.subscriptions.verify_identity", lambda **_: None)
+    device = make_device()
+    subscription_login(subscription=device.subscription, external_id=user.external_id, setter=setter)
+    assert (titles(device.inbox()), titles(device.displayed()), device.unread()) == (seen, seen, len(seen))
+    assert device.post("inbox/read-all", {}).json()["data"]["changed"] == len(seen)
+    send(user, title="New")
+    assert titles(device.inbox()) == ["New", *seen]
