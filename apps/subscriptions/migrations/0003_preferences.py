@@ -206,7 +206,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'consent notice',
                 'verbose_name_plural': 'consent notices',
-                'indexes': [models.Index(fields=['application', 'id'], name='consent_notice_by_app'), models.Index(condition=models.Q(('user__isnull', False)), fields=['user'], name='consent_notice_of_user'), models.Index(condition=models.Q(('state', 'due')), fields=['attempt_at'], name='consent_notice_due'), models.Index(condition=models.Q(('state', 'due')), fields=['application', 'due_at'], name='consent_notice_open')],
+                'indexes': [models.Index(fields=['application', 'id'], name='consent_notice_by_app'), models.Index(condition=models.Q(('user__isnull', False)), fields=['user'], name='consent_notice_of_user'), models.Index(condition=models.Q(('is_to_be_sent', True), ('state', 'due')), fields=['attempt_at'], name='consent_notice_due'), models.Index(condition=models.Q(('state', 'due')), fields=['application', 'due_at'], name='consent_notice_open')],
                 'constraints': [models.UniqueConstraint(fields=('about_id', 'kind', 'due_at'), name='one_notice_per_reason')],
             },
         ),

@@ -281,7 +281,11 @@ class ConsentNotice(models.Model):
         indexes = (
             models.Index(fields=("application", "id"), name="consent_notice_by_app"),
             models.Index(fields=("user",), name="consent_notice_of_user", condition=Q(user__isnull=False)),
-            models.Index(fields=("attempt_at",), name="consent_notice_due", condition=Q(state=NoticeState.DUE)),
+            models.Index(
+                fields=("attempt_at",),
+                name="consent_notice_due",
+                condition=Q(state=NoticeState.DUE, is_to_be_sent=True),
+            ),
             models.Index(fields=("application", "due_at"), name="consent_notice_open", condition=Q(state="due")),
         )
 

@@ -265,3 +265,11 @@ def test_a_fault_of_ours_with_one_notice_is_noted_and_holds_up_no_other(put, reg
     assert notices_send() == 2
     assert len(told) == 1
     assert sorted(ConsentNotice.objects.values_list("state", "attempts")) == [("due", 1), ("sent", 0)]
+
+
+def test_what_operators_tell_themselves_is_not_read_again_every_ten_seconds():
+    """Where the law asks for a list, everybody's choice stands on it until an operator says that it is done."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'consent_notice_due'")
+        ((definition,),) = cursor.fetchall()
+    assert "is_to_be_sent" in definition
