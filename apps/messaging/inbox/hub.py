@@ -224,7 +224,7 @@ class Hub:
             elif answer[0] == b"subscribe":
                 self._confirm(answer[1])
                 awaited.discard(answer[1])
-                if not awaited:
+                if not awaited and self._away_since is not None:
                     self._is_back()
 
     def _is_back(self) -> None:
