@@ -21,7 +21,8 @@ from tests.gateways import WebhookReceiver, reset_gateway
 SENDER, RECIPIENT = "15446859", "01012345678"
 PROFILE, CONTENT = "a" * 40, "#{name}님, 주문 #{order}이 발송되었습니다."
 BUTTON = {"ordering": 1, "type": "WL", "name": "열기", "linkMo": "https://example.com/#{order}"}
-SMS, KAKAO = NhnApp(service="sms"), NhnApp(service="kakao")
+# Fixed, since names of tests are made of them: processes that share the tests must agree on those.
+SMS, KAKAO = (NhnApp(f"app{n}" + "0" * 12, f"key{n}0000", f"signature{n}", s) for n, s in enumerate(("sms", "kakao")))
 SMS_PATH, KAKAO_PATH = f"/sms/v3.0/appKeys/{SMS.app_key}", f"/alimtalk/v2.3/appkeys/{KAKAO.app_key}"
 ADVERTISEMENT = "(광고)예제 세일 무료수신거부 080-123-4567"
 Call = Callable[..., Any]

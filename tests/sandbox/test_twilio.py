@@ -26,7 +26,8 @@ from tests.gateways import WebhookReceiver, reset_gateway
 
 SENDER, RECIPIENT = "+15017122661", "+821012345678"
 SERVICE = "MG" + "0" * 32
-ACCOUNT, OTHER = TwilioAccount(), TwilioAccount()
+# Fixed, since names of tests are made of them: processes that share the tests must agree on those.
+ACCOUNT, OTHER = (TwilioAccount("AC" + f"{n}" * 32, f"a{n}" * 16, "SK" + f"{n}" * 32, f"b{n}" * 16) for n in range(2))
 PATH = f"/2010-04-01/Accounts/{ACCOUNT.account_sid}/Messages"
 Send = Callable[..., httpx.Response]
 
