@@ -67,7 +67,10 @@ CHANNELS = {
         ("solapi_kakao", "nhn_kakao"),
         Goal(10_000),
         {"data": {"name": "Dear customer", "city": "you"}, "options": {"template_code": TEMPLATE}},
-        {"data": {"name": "{{ name }}", "city": "{{ city }}"}, "options": {"template_code": TEMPLATE}},
+        {
+            "data": {"name": '{{ name | default("Customer") }}', "city": "{{ city }}"},
+            "options": {"template_code": TEMPLATE},
+        },
     ),
     "in_app": Channel(
         "in_app",
@@ -131,7 +134,10 @@ def send(
         "SELECT successful_count FROM campaigns_messagecampaign WHERE application_id = %s", [application.pk]
     )
     if not run.recipients == successful == taken:
-        raise StackError(f"{run.recipients:,} recipients, {successful:,} successful, {taken:,} taken by the peer")
+        reasons = bench.sql("SELECT error_reason, count(*) FROM messaging_message WHERE status = 'failed' GROUP BY 1")
+        raise StackError(
+            f"{run.recipients:,} recipients, {successful:,} successful, {taken:,} taken by the peer; failed: {reasons}"
+        )
     return run
 
 

@@ -22,7 +22,7 @@ from tools.stack import accepts
 from tools.supervisor import Child, StackError, Supervisor
 
 KOREAN_SENDER, TWILIO_SENDER = "0212345678", "+15005550006"
-PROFILE, TEMPLATE = "KA01PF240101000000000000000000bench", "KA01TP240101000000000000000000bench"
+PROFILE, TEMPLATE = "KA01PF240101000000000000000000bench", "bench_shipped"
 TEMPLATE_TEXT = "#{name}, your order 42 has left our warehouse and comes to #{city} tomorrow."
 JOURNAL_SIZE = 10_000
 """Entries that are kept; the counts go on. Memory, and the time that it takes to collect, is the peer's own affair."""

@@ -61,8 +61,10 @@ def _credentials(application_id: UUID, subscription_type: str) -> list[ChannelCr
     credentials = list(of_application.filter(is_active=True).order_by("position", "id"))
     if credentials:
         return credentials
-    if not adapters[0].needs_secret and not of_application.exists():
-        return [credential_builtin(application_id, adapters[0].name)]
+    if not adapters[0].needs_secret:
+        own = credential_builtin(application_id, adapters[0].name)  # another worker may have made it since we looked
+        if own.is_active:
+            return [own]
     raise NoCredential(f"the application has no active {' or '.join(providers)} credential")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
-from apps.messaging import dispatch
+from apps.messaging import dispatch, senders
 from apps.messaging.dispatches import dispatch_slice
 from apps.messaging.inbox.models import InboxItem
 from apps.messaging.models import DispatchBatch, Message
 from apps.tenants.models import ChannelCredential
+from apps.tenants.services import credential_builtin, credential_deactivate
 from tests.factories import make_dispatch, make_subscriptions, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -72,3 +74,26 @@ def test_a_campaign_comes_to_each_person_once(application, django_assert_max_num
     assert Message.objects.filter(status="successful").count() == 44
     assert InboxItem.objects.count() == 42
     assert DispatchBatch.objects.get().state == "done"
+
+
+def test_the_inboxes_credential_may_be_made_by_another_worker_at_the_same_moment(application):
+    """A benchmark found it: the first campaign lost a batch as `no_credential`."""
+    made = []
+
+    def another_worker(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if not made and "tenants_channelcredential" in sql:
+            made.append(sql)
+            made.append(credential_builtin(application.pk, "in_app"))
+        return result
+
+    with connection.execute_wrapper(another_worker):
+        route = senders.route_for(application.pk, "InAppMessage")
+    assert route.credential == made[1] == ChannelCredential.objects.get()
+
+
+def test_an_inbox_that_was_switched_off_is_not_switched_on_by_sending(application):
+    credential_deactivate(credential=credential_builtin(application.pk, "in_app"))
+    with pytest.raises(senders.NoCredential):
+        senders.route_for(application.pk, "InAppMessage")
+    assert not ChannelCredential.objects.get().is_active
