@@ -61,12 +61,13 @@ def test_no_list_fails_for_an_odd_parameter(world, platform_rows, root, label):
 def test_no_form_fails_for_an_odd_parameter(world, platform_rows, root, label):
     if root.get(list_of(label)).status_code == 403:
         return
-    row = (world.rows | platform_rows)[label]
     add = address(label, "add")
-    fields = [field.name for field in row._meta.fields if field.editable]
-    places = [page_of(row, page) + q for page in ("change", "delete") for q in queries("_popup", "_to_field")]
-    places += [page_of(row) + q for q in queries("_changelist_filters", "preview")]
-    places += [page_of(row, "history") + q for q in queries("p", "page")]
+    fields = [field.name for field in registered()[label].model._meta.fields if field.editable]
+    places = []
+    if row := (world.rows | platform_rows).get(label):
+        places += [page_of(row, page) + q for page in ("change", "delete") for q in queries("_popup", "_to_field")]
+        places += [page_of(row) + q for q in queries("_changelist_filters", "preview")]
+        places += [page_of(row, "history") + q for q in queries("p", "page")]
     places += [add + q for q in queries("_popup", "_to_field")]
     # Of a form's fields all at once: each is read, whatever the others hold.
     places += [f"{add}?{'&'.join(f'{name}={value}' for name in fields)}" for value in ("x", "%00", "2026-01-01")]
