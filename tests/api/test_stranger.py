@@ -120,7 +120,8 @@ def test_a_key_with_one_scope_has_no_other(world):
 
 # --- Devices ---------------------------------------------------------------------------------------------------------
 
-OF_A_SUBSCRIPTION = [key for key in ABOUT_ONE if "{subscription_id}" in key[1]]
+# Those that a device may call at all; for the others a publishable key has no scope, whatever its handle.
+OF_A_SUBSCRIPTION = [key for key in ABOUT_ONE if "{subscription_id}" in key[1] and SDK in CLOSED[key].scopes]
 
 
 @pytest.mark.parametrize(("method", "route"), OF_A_SUBSCRIPTION)
