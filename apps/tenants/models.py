@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from apps.tenants.application_settings import check_settings
+from apps.tenants.audit.models import AuditEvent as AuditEvent
 from automata_signal.encryption import EncryptedJSONField
 from automata_signal.ids import new_id
 

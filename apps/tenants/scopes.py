@@ -24,6 +24,7 @@ SCOPES: dict[str, str] = {
     "campaigns:read": "Read campaigns and their figures",
     "campaigns:write": "Create and change campaigns, send tests",
     "campaigns:launch": "Schedule, launch, pause, resume and cancel campaigns",
+    "campaigns:approve": "Approve what others want to launch",
     "receipts:write": "Report receipts for any subscription of the application",
     "analytics:read": "Read statistics and reports",
     "exports:write": "Export rows to files, and schedule reports",
@@ -35,13 +36,14 @@ SCOPES: dict[str, str] = {
     "webhooks:write": "Create, change and test webhooks, send deliveries again",
     "settings:read": "Read the application's settings, keys and credentials (masked)",
     "settings:write": "Change the application's settings, keys and credentials",
+    "audit:read": "Read and export the audit log",
 }
 """For secret keys and roles. A publishable key has one scope, `sdk`, and no other can be added."""
 
 SDK_SCOPE = "sdk"
 
 _READ = frozenset(scope for scope in SCOPES if scope.endswith(":read")) - {"personal_data:read"}
-_OF_THE_SET_UP = frozenset({"settings:read", "webhooks:read"})
+_OF_THE_SET_UP = frozenset({"settings:read", "webhooks:read", "audit:read"})
 """What who is neither owner nor manager has no need of: addresses of webhooks may hold secrets."""
 _MARKETING = frozenset(
     {

@@ -1,0 +1,9 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("messaging", "0010_templates"),
+    ]
+
+    operations = []
