@@ -161,10 +161,11 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    last_used_from = models.GenericIPAddressField(_("last used from"), null=True, blank=True, editable=False)
     replaced_by = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="replaces")
 
     objects = ScopedQuerySet.as_manager()
-    history = HistoricalRecords(excluded_fields=["digest", "last_used_at"])
+    history = HistoricalRecords(excluded_fields=["digest", "last_used_at", "last_used_from"])
 
     class Meta:
         verbose_name = _("API key")
@@ -237,6 +238,16 @@ class ChannelCredential(models.Model):
     device_rate_per_hour = models.PositiveIntegerField(_("messages per device and hour"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=500, blank=True, editable=False)
     last_error_at = models.DateTimeField(_("last error at"), null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    """When the provider stops taking the secret, as somebody said or as the secret itself says; null: unknown."""
+    expiry_told_days = models.PositiveSmallIntegerField(null=True, editable=False)
+    """The owners were told so many days before; null: not yet, or not of this date."""
+    check_started_at = models.DateTimeField(null=True, editable=False)
+    """A check with the provider runs since then; null: none does."""
+    checked_at = models.DateTimeField(_("checked with the provider"), null=True, blank=True, editable=False)
+    check_ok = models.BooleanField(_("the provider takes it"), null=True, editable=False)
+    """Null: never checked, or the provider could not be asked."""
+    check_message = models.CharField(_("what the provider said"), max_length=500, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -249,6 +260,11 @@ class ChannelCredential(models.Model):
             "breaker_probe_at",
             "breaker_probing_until",
             "breaker_failed_probes",
+            "expiry_told_days",
+            "check_started_at",
+            "checked_at",
+            "check_ok",
+            "check_message",
         ]
     )
 
