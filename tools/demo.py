@@ -471,8 +471,10 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def seed(recipients: int, state_dir: Path) -> None:
     command = [sys.executable, "manage.py", "seed_demo", "--channels"]
     command += ["--recipients", str(recipients), "--state-dir", str(state_dir)]
-    if subprocess.run(command, cwd=ROOT).returncode:
-        raise ScenarioError("the demo's data could not be made (see above)")
+    past = [sys.executable, "manage.py", "seed_history", "--state-dir", str(state_dir)]
+    for step in (command, past):
+        if subprocess.run(step, cwd=ROOT).returncode:
+            raise ScenarioError("the demo's data could not be made (see above)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,12 +10,14 @@ Locks: quotas in the order of their channels, then accounts in the order of `_OR
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Sum
+from django.utils import timezone
 from djmoney.money import Money
 
 from apps.billing.models import (
@@ -52,6 +54,8 @@ class Posting(NamedTuple):
     reason: str = ""
     by: str = ""
     reference: str = ""
+    at: datetime | None = None
+    """Now unless told; only the demo tells of a past."""
 
 
 @transaction.atomic
@@ -74,6 +78,7 @@ def ledger_post(
         reason=posting.reason,
         posted_by=posting.by[:200],
         reference=posting.reference,
+        posted_at=posting.at or timezone.now(),
     )
     LedgerEntry.objects.bulk_create(
         LedgerEntry(transaction=row, account=accounts[name], **money("amount", amount, currency))

@@ -58,7 +58,8 @@ def ensure_channels(application_id: UUID, kept: Mapping[str, Any]) -> dict[str, 
         held = held_places(application_id, [type])
         missing = {place: _with(person, type) for place, person in (people | guests).items() if place not in held}
         with transaction.atomic():
-            add_subscriptions(application_id, missing, _Addresses(application_id, without_kakaotalk=guests))
+            addresses = _Addresses(application_id, without_kakaotalk=guests)
+            add_subscriptions(application_id, missing, addresses, is_new=bool(held))
         audiences[type] = {"people": len(people), "last_place": max(people)}
     return {**state, "audiences": audiences}
 

@@ -55,6 +55,8 @@ BY = "seed_demo"
 CHUNK = 10_000
 RECIPIENTS_MAX = 2_000_000
 ACTIVE_WITHIN_DAYS = 90
+JOINED_WITHIN_DAYS = 240
+"""Before they were last active."""
 
 
 class Country(NamedTuple):
@@ -98,6 +100,8 @@ class Person(NamedTuple):
     device_os: str
     app_version: str
     active_days_ago: float
+    joined_days_ago: float
+    """When they registered, if it was not just now."""
 
     @classmethod
     def at(cls, place: int) -> Person:
@@ -106,7 +110,7 @@ class Person(NamedTuple):
         country = pick(_COUNTRY_OF_A_HUNDRED)
         plan = pick(_PLAN_OF_A_HUNDRED)
         is_ios = place % 2 == 1
-        return cls(
+        person = cls(
             external_id=f"customer-{place:07d}" if chance.random() < 0.9 else None,
             properties={"name": pick(country.names), "points": chance.randrange(0, 5_000, 50)},
             tags={"place": place, "plan": plan, "vip": plan == "pro", "city": pick(country.cities)},
@@ -116,7 +120,9 @@ class Person(NamedTuple):
             device_os=pick(("17.6", "18.2", "26.1") if is_ios else ("13", "14", "15", "16")),
             app_version=pick(APP_VERSIONS),
             active_days_ago=chance.random() ** 2 * ACTIVE_WITHIN_DAYS,
+            joined_days_ago=0,
         )
+        return person._replace(joined_days_ago=person.active_days_ago + chance.random() ** 2 * JOINED_WITHIN_DAYS)
 
 
 class Command(BaseCommand):
@@ -266,7 +272,7 @@ def ensure_subscriptions(application_id: UUID, recipients: int) -> int:
     for start in range(0, len(missing), CHUNK):
         with transaction.atomic():
             people = {place: Person.at(place) for place in missing[start : start + CHUNK]}
-            add_subscriptions(application_id, people, push_token)
+            add_subscriptions(application_id, people, push_token, is_new=bool(held))
     if missing:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE subscriptions_subscription, subscriptions_appuser")
@@ -285,11 +291,13 @@ def held_places(application_id: UUID, types: Sequence[str]) -> set[int]:
 
 
 def add_subscriptions(
-    application_id: UUID, people: Mapping[int, Person], token_of: Callable[[int, Person], str]
+    application_id: UUID, people: Mapping[int, Person], token_of: Callable[[int, Person], str], *, is_new: bool
 ) -> None:
-    """One subscription of the person's type for each place, with its user and the event of its registration."""
+    """One subscription of the person's type for each place, with its user and the event of its registration: just now
+    if `is_new`, else when the person joined."""
     now = timezone.now()
-    users = add_users(application_id, people.values(), now)
+    users = add_users(application_id, people.values(), now, is_new=is_new)
+    joined = {place: now if is_new else now - timedelta(days=who.joined_days_ago) for place, who in people.items()}
     ids = {place: new_id() for place in people}
     tokens = {place: token_of(place, person) for place, person in people.items()}  # may ask the database, now
     with connection.cursor() as cursor:
@@ -299,20 +307,20 @@ def add_subscriptions(
                 copy.write_row(
                     (
                         *(ids[place], application_id, users.get(person.external_id), person.type),
-                        *(keyring().encrypt(token.encode()), token_digest(person.type, token), now, 1),
+                        *(keyring().encrypt(token.encode()), token_digest(person.type, token), joined[place], 1),
                         *(person.device_model, person.device_os, person.country.language, person.app_version, "1.0.0"),
-                        *(person.country.code, 0, orjson.dumps(person.tags).decode(), 1, "device", now),
+                        *(person.country.code, 0, orjson.dumps(person.tags).decode(), 1, "device", joined[place]),
                         now - timedelta(days=person.active_days_ago),
-                        *(0, 0, now, now, False),
+                        *(0, 0, joined[place], now, False),
                     )
                 )
         with cursor.copy(_COPY_EVENTS) as copy:
             for place, person in people.items():
                 row = (new_id(), application_id, ids[place], users.get(person.external_id))
-                copy.write_row((*row, "registered", person.type, "device", "", 1, 1, now))
+                copy.write_row((*row, "registered", person.type, "device", "", 1, 1, joined[place]))
 
 
-def add_users(application_id: UUID, people: Iterable[Person], now: datetime) -> dict[str | None, UUID]:
+def add_users(application_id: UUID, people: Iterable[Person], now: datetime, *, is_new: bool) -> dict[str | None, UUID]:
     """Users of these people by external id: those there are, and new ones. By `one_user_per_external_id`."""
     signed_in = [person for person in people if person.external_id]
     with connection.cursor() as cursor:
@@ -320,18 +328,19 @@ def add_users(application_id: UUID, people: Iterable[Person], now: datetime) -> 
             """
             INSERT INTO subscriptions_appuser
               (id, application_id, external_id, properties, created_at, updated_at, last_active_at, is_archived)
-            SELECT id, %s, external_id, properties::jsonb, %s, %s, last_active_at, false
-            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[])
-              AS new(id, external_id, properties, last_active_at)
+            SELECT id, %s, external_id, properties::jsonb, joined_at, %s, last_active_at, false
+            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+              AS new(id, external_id, properties, last_active_at, joined_at)
             ON CONFLICT (application_id, external_id) DO UPDATE SET last_active_at = excluded.updated_at
             RETURNING external_id, id
             """,
             [
-                *(application_id, now, now),
+                *(application_id, now),
                 [new_id() for _ in signed_in],
                 [person.external_id for person in signed_in],
                 [orjson.dumps(person.properties).decode() for person in signed_in],
                 [now - timedelta(days=person.active_days_ago) for person in signed_in],
+                [now if is_new else now - timedelta(days=person.joined_days_ago) for person in signed_in],
             ],
         )
         return dict(cursor.fetchall())
