@@ -1,4 +1,4 @@
-"""The modes of `./run`: demo, test, lint, manage, bench.
+"""The modes of `./run`: demo, test, lint, messages, manage, bench.
 
 `./run` prepares `.venv` and then executes `python -m tools.stack MODE ARGUMENTS` in it.
 """
@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -285,6 +286,12 @@ def lint(arguments: Sequence[str]) -> int:
     return 0 if all(results.values()) else 1
 
 
+def messages(arguments: Sequence[str]) -> int:
+    """The catalogue of Korean words, which needs no services."""
+    env = environment(new_secrets(), {"AUTOMATA_ENV": "test"})
+    return subprocess.run([sys.executable, "-m", "tools.catalogue", *arguments], cwd=ROOT, env=env).returncode
+
+
 @contextmanager
 def throw_away_stack(purpose: str) -> Iterator[Supervisor]:
     """A supervisor for one run that leaves nothing; its logs folder has the run's own name."""
@@ -325,6 +332,7 @@ MODES: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "test": test,
     "lint": lint,
+    "messages": messages,
     "manage": manage,
     "bench": bench,
 }
