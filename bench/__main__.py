@@ -30,6 +30,7 @@ PARTS = {
     "api": "messages, receipts and registrations over the production server",
     "audience": "count and fan-out over many subscriptions",
     "analytics": "statistics of --messages messages: questions about 30 days, fill and rebuild",
+    "console": "every page of the console beside --messages messages: milliseconds and queries",
     "exports": "files of many rows: rows a second, the worker's memory, the file's size",
     "imports": "files of many lines: checked and applied, lines a second, the worker's memory",
     "faults": "each fault of tests/faults against a campaign of 50,000; most of an hour, so only if it is named",
@@ -62,7 +63,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=300_000,
         metavar="N",
-        help="of analytics (300,000); 20,000,000 take 25 minutes and about 1 GB for each million",
+        help="of analytics and console (300,000); 20,000,000 take 25 minutes and about 1 GB for each million",
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each headline case (3)")

@@ -44,7 +44,7 @@ LIFTED = 1_000_000_000
 def run(bench: Bench) -> None:
     application = bench.application(bench.options.recipients)
     machine.wait_for_rest(bench.options.wait)
-    events = _seed(bench, application)
+    events = seed_month(bench, application)
     _fill(bench, events)
     _ask(bench, application)
     _fresh(bench, application)
@@ -54,7 +54,7 @@ def run(bench: Bench) -> None:
 # --- What happened ---------------------------------------------------------------------------------------------------
 
 
-def _seed(bench: Bench, application: Application) -> int:
+def seed_month(bench: Bench, application: Application) -> int:
     """Make `--messages` messages of the last 30 days; how many events they have."""
     bench.clear_messages()
     bench.sql(f"TRUNCATE {', '.join(rollup.table for rollup in ROLLUPS)}, analytics_fillstate")
