@@ -64,7 +64,7 @@ def segment_delete(*, segment: Segment, by: str = "") -> None:
     """Raises `Conflict` that names what refers to the segment: other segments, campaigns not launched yet."""
     lock_segments(segment.application)
     row = _present(segment)
-    if users := _users_of(row):
+    if users := segment_users(row):
         raise Conflict(
             "The segment is in use; change what refers to it first.",
             code="SEGMENT_IN_USE",
@@ -113,7 +113,7 @@ def _refuse_unusable(segment: Segment, criteria: Criteria) -> None:
         raise refusal(TargetingError(own_place, error.message), "criteria") from None
 
 
-def _users_of(segment: Segment) -> list[FieldProblem]:
+def segment_users(segment: Segment) -> list[FieldProblem]:
     """What refers to the segment, at most ten of each kind.
 
     Reads the application's segments, and its campaigns that are not launched yet (`campaign_by_application`).
