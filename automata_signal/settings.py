@@ -145,6 +145,13 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "django_structlog",
     "djmoney",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "axes",
     "apps.tenants",
     "apps.subscriptions",
     "apps.billing",
@@ -159,7 +166,7 @@ MIDDLEWARE = [
     "automata_signal.health.HealthMiddleware",
     "automata_signal.exposition.MetricsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "automata_signal.languages.LanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -168,6 +175,8 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "automata_signal.request_logs.RequestLogMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "apps.tenants.accounts.middleware.ConsoleMiddleware",
 ]
 
 TEMPLATES = [
@@ -180,6 +189,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "apps.tenants.accounts.context.frame",
             ]
         },
     }
@@ -252,6 +262,98 @@ PASSWORD_RESET_TIMEOUT = 3_600
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", "Automata-Signal <no-reply@localhost>")
+
+# --- Sign-in to the console --------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = ["apps.tenants.accounts.backends.OperatorBackend"]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "admin:index"
+REQUIRE_SECOND_FACTOR: list[str] = env.list("REQUIRE_SECOND_FACTOR", default=[])
+"""Roles that must have a second factor, `superuser` among them; an application may ask for more."""
+if _unknown := set(REQUIRE_SECOND_FACTOR) - {"superuser", "owner", "manager", "marketer", "analyst", "support"}:
+    raise ImproperlyConfigured(f"REQUIRE_SECOND_FACTOR: there is no role {sorted(_unknown)[0]!r}")
+CONSOLE_NETWORKS: list[str] = networks("CONSOLE_NETWORKS", env.list("CONSOLE_NETWORKS", default=[]))
+"""From where operators may use the console and their tokens of the API; empty: from everywhere."""
+CONSOLE_IDLE_MINUTES: int = env.int("CONSOLE_IDLE_MINUTES", 120)
+"""After so long without a click a session ends."""
+CONSOLE_SESSION_HOURS: int = env.int("CONSOLE_SESSION_HOURS", 12)
+"""After so long it ends in any case."""
+SESSION_COOKIE_AGE = CONSOLE_SESSION_HOURS * 3_600
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SIGN_IN_FAILURES_MAX: int = env.int("SIGN_IN_FAILURES_MAX", 10)
+"""Refusals of one e-mail from one address, passwords and codes, after which nothing is looked at any more."""
+SIGN_IN_LOCK_MINUTES: int = env.int("SIGN_IN_LOCK_MINUTES", 30)
+"""How long that lasts."""
+INVITATION_DAYS: int = env.int("INVITATION_DAYS", 7)
+"""How long the link of an invitation works."""
+AUDIT_KEEP_DAYS: int = env.int("AUDIT_KEEP_DAYS", 0)
+"""Days after which the audit log is forgotten; 0 keeps it for ever."""
+
+OIDC_ISSUER: str = env.str("OIDC_ISSUER", "").rstrip("/")
+"""Who signs operators in by OpenID Connect, such as `https://accounts.google.com`; empty: nobody."""
+OIDC_CLIENT_ID: str = env.str("OIDC_CLIENT_ID", "")
+OIDC_CLIENT_SECRET: str = env.str("OIDC_CLIENT_SECRET", "")
+OIDC_NAME: str = env.str("OIDC_NAME", "") or "OpenID Connect"
+"""What the button says."""
+if OIDC_ISSUER and not OIDC_CLIENT_ID:
+    raise ImproperlyConfigured("OIDC_ISSUER is set without OIDC_CLIENT_ID")
+if OIDC_ISSUER and IS_PRODUCTION and urlsplit(OIDC_ISSUER).scheme != "https":
+    raise ImproperlyConfigured("OIDC_ISSUER must be an https address")
+
+# django-allauth has the flows; which of them there are is said by `accounts.urls`.
+ACCOUNT_ADAPTER = "apps.tenants.accounts.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+ACCOUNT_RATE_LIMITS = False  # ours, which do without Redis
+ACCOUNT_FORMS = {
+    "login": "apps.tenants.accounts.forms.LoginForm",
+    "reauthenticate": "apps.tenants.accounts.forms.ReauthenticateForm",
+}
+MFA_ADAPTER = "apps.tenants.accounts.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_FORMS = {
+    "authenticate": "apps.tenants.accounts.forms.CodeForm",
+    "reauthenticate": "apps.tenants.accounts.forms.ReauthenticateByCodeForm",
+    "activate_totp": "apps.tenants.accounts.forms.ActivateForm",
+}
+MFA_TOTP_ISSUER = "Automata-Signal" if IS_PRODUCTION else f"Automata-Signal ({AUTOMATA_ENV})"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+SOCIALACCOUNT_ADAPTER = "apps.tenants.accounts.adapters.OpenIdAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = True  # a link: a form may lead to no other host (`form-action`)
+SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+_OIDC_APP = {
+    "provider_id": "oidc",
+    "name": OIDC_NAME,
+    "client_id": OIDC_CLIENT_ID,
+    "secret": OIDC_CLIENT_SECRET,
+    "settings": {"server_url": OIDC_ISSUER},
+}
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [_OIDC_APP] if OIDC_ISSUER else []},
+}
+
+# django-axes counts refusals; `accounts.backends` asks it.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = SIGN_IN_FAILURES_MAX
+AXES_COOLOFF_TIME = timedelta(minutes=SIGN_IN_LOCK_MINUTES)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_CALLABLE = "apps.tenants.accounts.backends.axes_username"
+AXES_CLIENT_IP_CALLABLE = "apps.tenants.accounts.backends.axes_address"
+AXES_SENSITIVE_PARAMETERS = ["login", "email", "code", "password1", "password2", "csrfmiddlewaretoken"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # no middleware: who is locked out gets the answer of a wrong password
 
 # --- PostgreSQL --------------------------------------------------------------------------------------------------
 
@@ -373,6 +475,7 @@ CELERY_BEAT_SCHEDULE = {
     "ask gateways": {"task": "messaging.ask_for_reports", "schedule": 15.0, "options": {"expires": 30}},
     "launch scheduled campaigns": {"task": "campaigns.launch_due", "schedule": 5.0, "options": {"expires": 10}},
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
+    "decide A/B tests": {"task": "campaigns.decide_experiments", "schedule": 10.0, "options": {"expires": 20}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
     "fill statistics": {"task": "analytics.fill", "schedule": 5.0, "options": {"expires": 10}},
     "count audiences": {"task": "analytics.take_audience_days", "schedule": 900.0, "options": {"expires": 900}},
@@ -380,6 +483,11 @@ CELERY_BEAT_SCHEDULE = {
     "send reports": {"task": "analytics.send_reports", "schedule": 60.0, "options": {"expires": 60}},
     "continue imports": {"task": "subscriptions.continue_imports", "schedule": 30.0, "options": {"expires": 30}},
     "forget imports": {"task": "subscriptions.forget_imports", "schedule": 3_600.0, "options": {"expires": 3_600}},
+    "continue data requests": {
+        "task": "subscriptions.continue_data_requests",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
     "send consent notices": {"task": "subscriptions.send_notices", "schedule": 10.0, "options": {"expires": 10}},
     "learn active hours": {"task": "messaging.learn_hours", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "forget send counts": {"task": "messaging.forget_send_counts", "schedule": 86_400.0},
@@ -396,6 +504,8 @@ CELERY_BEAT_SCHEDULE = {
     "billing alerts": {"task": "billing.alerts", "schedule": 60.0, "options": {"expires": 60}},
     "forget idempotency keys": {"task": "tenants.forget_idempotency_keys", "schedule": 3_600.0},
     "forget expired sign-ins": {"task": "tenants.forget_expired_sign_ins", "schedule": 86_400.0},
+    "forget audit events": {"task": "tenants.forget_audit_events", "schedule": 86_400.0},
+    "tell of credentials that expire": {"task": "tenants.tell_expiring", "schedule": 3_600.0},
 }
 
 # --- Messages ----------------------------------------------------------------------------------------------------
@@ -658,12 +768,15 @@ UNFOLD = {
     "SITE_TITLE": "Automata-Signal",
     "SITE_HEADER": "Automata-Signal",
     "SITE_SYMBOL": "notifications_active",
+    "SITE_SUBHEADER": "apps.tenants.console.home.chosen_name",
+    "SITE_DROPDOWN": "apps.tenants.console.home.switcher",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
     "SHOW_LANGUAGES": True,
     "LANGUAGES": {"action": "apps.tenants.console.site.language_address"},
     "ENVIRONMENT": "apps.tenants.console.site.environment",
+    "ACCOUNT": {"navigation": "apps.tenants.accounts.pages.account_links"},
     "SIDEBAR": {"navigation": "apps.tenants.console.site.navigation"},
     "STYLES": [lambda request: static("console/console.css")],
     "SCRIPTS": [lambda request: static("console/console.js")],
@@ -685,6 +798,12 @@ METRICS_NETWORKS: list[str] = networks(
 """Who calls from there needs no token."""
 METRICS_ADDRESS: str = env.str("METRICS_ADDRESS", "")
 """`host:port` where a worker answers `/metrics`; empty: nowhere."""
+
+# --- Flower ------------------------------------------------------------------------------------------------------
+
+FLOWER_URL: str = env.str("FLOWER_URL", "")
+"""Where operators of the platform reach Flower, which the console links to; empty: there is no link. The process asks
+for a password of its own (`FLOWER_BASIC_AUTH`)."""
 
 # --- Logs --------------------------------------------------------------------------------------------------------
 

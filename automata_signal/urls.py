@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import include, path, re_path
-from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.analytics.reports import unsubscribing
@@ -33,7 +32,7 @@ urlpatterns = [
     path("e/c/<str:token>", opening.follow_link),
     path("e/o/<str:token>.gif", opening.show_pixel),
     path("reports/unsubscribe", unsubscribing.unsubscribe_page),
-    path("account/password", TemplateView.as_view(template_name="tenants/password.html")),
+    path("account/", include("apps.tenants.accounts.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("apps.messaging.urls")),  # the busiest first: each address is tried in this order

@@ -32,6 +32,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from structlog.contextvars import bind_contextvars
 
+from apps.tenants.accounts.networks import is_within, networks_of
 from apps.tenants.models import ApiKey, Application, KeyKind, Operator
 from apps.tenants.plan_rules import plan_rules
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES, SDK_SCOPE
@@ -117,7 +118,7 @@ class CallerAuthentication(BaseAuthentication):
             raise Unauthenticated("Use `Authorization: Bearer <key or token>`.")
         token = token.strip()
         if token.startswith(tuple(KEY_PREFIXES.values())):
-            return AnonymousUser(), _caller_by(known_keys.find(key_digest(token)))
+            return AnonymousUser(), _caller_by(known_keys.find(key_digest(token)), client_address(request))
         return self._operator_caller(request, token)
 
     def authenticate_header(self, request: Request) -> str:
@@ -132,13 +133,24 @@ class CallerAuthentication(BaseAuthentication):
         except exceptions.AuthenticationFailed:
             raise Unauthenticated("The token is not valid or has expired.") from None
         assert isinstance(operator, Operator)
+        address = client_address(request)
+        if not is_within(address, settings.CONSOLE_NETWORKS):
+            raise _from_outside()
         application_id = request.headers.get("X-Application-Id")
         if application_id is None:
             return operator, Caller(None, frozenset(), operator=operator)
-        return operator, operator_caller(operator, application_id)
+        caller = operator_caller(operator, application_id)
+        assert caller.application is not None
+        if not operator.is_superuser and not is_within(address, networks_of(caller.application.settings)):
+            raise _from_outside()
+        return operator, caller
 
 
-def _caller_by(key: ApiKey | None) -> Caller:
+def _from_outside() -> Forbidden:
+    return Forbidden("Operators may not act from this address.", code="ADDRESS_NOT_ALLOWED")
+
+
+def _caller_by(key: ApiKey | None, address: str = "") -> Caller:
     if key is None or not key.is_usable:
         raise Unauthenticated("The key is unknown, revoked or expired.")
     if not key.application.is_active:
@@ -146,7 +158,7 @@ def _caller_by(key: ApiKey | None) -> Caller:
     bind_contextvars(application_id=str(key.application_id))
     if key.kind == KeyKind.SECRET:
         plan_rules().refuse_key(key)
-    note_key_use(key)
+    note_key_use(key, address)
     granted = {SDK_SCOPE} if key.kind == KeyKind.PUBLISHABLE else set(key.scopes) & set(SCOPES)
     return Caller(copy(key.application), frozenset(granted), key=key)
 
@@ -181,12 +193,21 @@ def operator_caller(operator: Operator, application_id: str) -> Caller:
     return Caller(application, scopes, operator=operator)
 
 
-def note_key_use(key: ApiKey) -> None:
-    """Keep `last_used_at` true to the minute without a write for each request."""
+def note_key_use(key: ApiKey, address: str = "") -> None:
+    """Keep `last_used_at`, and from where, true to the minute without a write for each request."""
     now = timezone.now()
     if key.last_used_at is None or (now - key.last_used_at).total_seconds() > LAST_USED_RESOLUTION_S:
         key.last_used_at = now
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+        used = {"last_used_at": now} | ({"last_used_from": address} if _is_address(address) else {})
+        ApiKey.objects.filter(pk=key.pk).update(**used)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 class HasScope(BasePermission):

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.tenants import selectors, services, sign_in
-from apps.tenants.access import HasScope
+from apps.tenants.access import HasScope, client_address
 from apps.tenants.application_settings import SCHEMA as SETTINGS_SCHEMA
 from apps.tenants.models import ApiKey, ChannelCredential, KeyKind, Membership, Provider, Role
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
@@ -30,6 +30,9 @@ NOTHING = OpenApiResponse(description="Done.")
 class LoginInput(StrictSerializer):
     email = serializers.CharField(max_length=254)
     password = serializers.CharField(max_length=1_000, trim_whitespace=False)
+    code = serializers.CharField(
+        max_length=32, required=False, help_text="Of the second factor, or a recovery code, for who has one."
+    )
 
 
 class RefreshInput(StrictSerializer):
@@ -101,7 +104,8 @@ class PasswordResetConfirmView(PublicView):
     )
     def post(self, request: Request) -> Response:
         """Choose a password with the link's `uid` and `token`. All sign-ins end."""
-        sign_in.password_reset_confirm(**validated(PasswordResetConfirmInput, request.data))
+        given = validated(PasswordResetConfirmInput, request.data)
+        sign_in.password_reset_confirm(**given, request=request._request)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -185,7 +189,11 @@ class ApplicationView(SignalView):
     def patch(self, request: Request) -> Response:
         """Change what is given. `settings` replaces all settings."""
         given = validated(ApplicationInput, request.data)
-        application = services.application_update(application=self.application, **given, by=self.caller.label)
+        operator = self.caller.operator
+        address = client_address(request) if operator is not None and not operator.is_superuser else ""
+        application = services.application_update(
+            application=self.application, **given, by=self.caller.label, from_address=address
+        )
         return Response(ApplicationOutput(application).data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import jsonschema
@@ -65,6 +66,34 @@ SCHEMA: dict[str, Any] = {
             "default": False,
             "description": "Add (광고), the sender's name and the opt-out text where a text lacks them.",
         },
+        "campaign_approval": {
+            "type": "object",
+            "additionalProperties": False,
+            "description": "Whether a campaign is launched only when somebody else has approved it.",
+            "properties": {
+                "mode": {"enum": ["off", "required"], "default": "off"},
+                "above_recipients": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 100_000_000,
+                    "default": 0,
+                    "description": "Only for audiences of more people than this; 0: always.",
+                },
+            },
+        },
+        "require_second_factor": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": ["owner", "manager", "marketer", "analyst", "support"]},
+            "description": "Members of these roles must have a second factor to use the console.",
+        },
+        "console_networks": {
+            "type": "array",
+            "maxItems": 50,
+            "uniqueItems": True,
+            "items": {"type": "string", "maxLength": 50},
+            "description": "Members see it only from these networks, such as 203.0.113.0/24; none: from everywhere.",
+        },
         "quiet_hours": {
             "type": "object",
             "additionalProperties": False,
@@ -111,7 +140,18 @@ def check_settings(value: Any) -> list[FieldProblem]:
         FieldProblem(".".join(str(part) for part in error.absolute_path) or "settings", error.message)
         for error in _VALIDATOR.iter_errors(value)
     ]
-    return problems or _check_identity_key(value)
+    return problems or _check_networks(value) or _check_identity_key(value)
+
+
+def _check_networks(value: dict[str, Any]) -> list[FieldProblem]:
+    problems = []
+    for position, network in enumerate(value.get("console_networks", ())):
+        try:
+            ip_network(network)
+        except ValueError:
+            place = f"console_networks.{position}"
+            problems.append(FieldProblem(place, f"{network!r} is not a network, such as 203.0.113.0/24"))
+    return problems
 
 
 def _check_identity_key(value: dict[str, Any]) -> list[FieldProblem]:

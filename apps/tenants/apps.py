@@ -7,3 +7,4 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.tenants import openapi  # noqa: F401, registers itself
+        from apps.tenants.accounts import signals  # noqa: F401, listens

@@ -14,8 +14,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
+from apps.tenants.accounts.models import Invitation as Invitation
 from apps.tenants.application_settings import check_settings
 from apps.tenants.audit.models import AuditEvent as AuditEvent
+from apps.tenants.operations.models import PlatformSwitch as PlatformSwitch
 from automata_signal.encryption import EncryptedJSONField
 from automata_signal.ids import new_id
 
@@ -43,6 +45,10 @@ class Operator(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(_("name"), max_length=200, blank=True)
     is_staff = models.BooleanField(_("may use the console"), default=True)
     is_active = models.BooleanField(_("active"), default=True)
+    language = models.CharField(_("language"), max_length=8, blank=True)
+    """Empty: as the browser asks."""
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True)
+    """Empty: UTC."""
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
     objects = OperatorManager()
@@ -199,6 +205,7 @@ class BreakerCause(models.TextChoices):
     MISMATCH = "mismatch", _("Addresses do not fit")
     REFUSED = "refused", _("The provider refused the credential")
     OUTAGE = "outage", _("The provider does not answer")
+    HELD = "held", _("An operator keeps it stopped")
 
 
 class ChannelCredential(models.Model):

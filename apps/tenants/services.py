@@ -22,9 +22,12 @@ from django.core.validators import validate_email
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.tenants.access import KEY_PREFIXES, key_digest
+from apps.tenants.accounts.networks import is_within, networks_of
 from apps.tenants.application_settings import check_settings
+from apps.tenants.credentials.expiry import expiry_in
 from apps.tenants.models import (
     ApiKey,
     Application,
@@ -37,7 +40,7 @@ from apps.tenants.models import (
     Role,
 )
 from apps.tenants.plan_rules import plan_rules
-from apps.tenants.providers import Check, secret_rules, tell_breaker_closed
+from apps.tenants.providers import Check, providers_that_reach, secret_rules, tell_breaker_closed
 from apps.tenants.scopes import SCOPES
 from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict, FieldProblem, Forbidden, ValidationFailed
@@ -151,8 +154,11 @@ def application_update(
     settings: Mapping[str, Any] | None = None,
     is_active: bool | None = None,
     by: str = "",
+    from_address: str = "",
 ) -> Application:
     """Change what is given. `settings` replaces all settings, so that what is left out is the default again.
+
+    Networks that would shut out `from_address`, where who changes them is, are refused.
 
     Raise `ValidationFailed`, and `Forbidden` for a setting that the plan does not allow.
     """
@@ -165,6 +171,8 @@ def application_update(
         row.default_language = _language(default_language)
     if settings is not None:
         row.settings = _application_settings(settings)
+        if from_address and not is_within(from_address, networks_of(row.settings)):
+            raise ValidationFailed.of("settings.console_networks", f"would shut you out: you are at {from_address}")
         plan_rules().refuse_settings(row, row.settings)
     if is_active is not None:
         row.is_active = is_active
@@ -297,13 +305,15 @@ def credential_create(
     rate_per_minute: int | None = None,
     device_rate_per_minute: int | None = None,
     device_rate_per_hour: int | None = None,
+    expires_at: datetime | None = None,
     check: Check | None = None,
     by: str = "",
 ) -> ChannelCredential:
     """Store what a provider knows the application by, encrypted.
 
-    The rates are in messages; None leaves the provider's own limit. `check` judges the secret instead of the rules
-    that the provider's adapter registered (`providers.py`).
+    The rates are in messages; None leaves the provider's own limit. `expires_at` is when the provider stops taking the
+    secret, unless that is told by the secret itself. `check` judges the secret instead of the rules that the provider's
+    adapter registered (`providers.py`).
     """
     if provider not in Provider.values:
         raise ValidationFailed.of("provider", f"must be one of {', '.join(Provider.values)}")
@@ -315,6 +325,7 @@ def credential_create(
         rate_per_minute=_rate(rate_per_minute, "rate_per_minute"),
         device_rate_per_minute=_rate(device_rate_per_minute, "device_rate_per_minute"),
         device_rate_per_hour=_rate(device_rate_per_hour, "device_rate_per_hour"),
+        expires_at=expires_at,
     )
     _set_secret(credential, secret, check)
     _save(credential, by)
@@ -344,6 +355,7 @@ def credential_update(
     rate_per_minute: int | _Unset | None = UNSET,
     device_rate_per_minute: int | _Unset | None = UNSET,
     device_rate_per_hour: int | _Unset | None = UNSET,
+    expires_at: datetime | _Unset | None = UNSET,
     check: Check | None = None,
     by: str = "",
 ) -> ChannelCredential:
@@ -361,6 +373,8 @@ def credential_update(
         row.device_rate_per_minute = _rate(device_rate_per_minute, "device_rate_per_minute")
     if not isinstance(device_rate_per_hour, _Unset):
         row.device_rate_per_hour = _rate(device_rate_per_hour, "device_rate_per_hour")
+    if not isinstance(expires_at, _Unset) and expires_at != row.expires_at:
+        row.expires_at, row.expiry_told_days = expires_at, None
     if secret is not None:
         _set_secret(row, secret, check)
     _clear_trouble(row)
@@ -371,6 +385,33 @@ def credential_update(
 def credential_deactivate(*, credential: ChannelCredential, by: str = "") -> ChannelCredential:
     """Stop using a credential; its history, and what was sent by it, stay explained."""
     return credential_update(credential=credential, is_active=False, by=by)
+
+
+@transaction.atomic
+def credential_move(*, credential: ChannelCredential, earlier: bool, by: str = "") -> ChannelCredential:
+    """Use a credential one place earlier or later than the others that reach the same subscriptions.
+
+    At the end of the row nothing changes. Trouble is not forgotten: nobody said that anything is right now.
+    """
+    Application.objects.select_for_update(no_key=True).get(pk=credential.application_id)
+    reaches = secret_rules(credential.provider).reaches
+    providers = providers_that_reach(reaches) if reaches else [credential.provider]
+    rows = list(
+        ChannelCredential.objects.filter(
+            application_id=credential.application_id, provider__in=providers, is_active=True
+        )
+        .defer("secret")
+        .order_by("position", "id")
+    )
+    place = next((index for index, row in enumerate(rows) if row.pk == credential.pk), None)
+    other = None if place is None else place - 1 if earlier else place + 1
+    if place is not None and other is not None and 0 <= other < len(rows):
+        rows[place], rows[other] = rows[other], rows[place]
+        for index, row in enumerate(rows):
+            if row.position != index:
+                row.position = index
+                _save(row, by)
+    return ChannelCredential.objects.defer("secret").get(pk=credential.pk)
 
 
 def _locked_credential(credential_id: UUID) -> ChannelCredential:
@@ -396,6 +437,10 @@ def _set_secret(credential: ChannelCredential, secret: Mapping[str, Any], check:
         raise ValidationFailed("The secret is not valid.", details=details)
     credential.secret = dict(secret)
     credential.summary = dict(rules.summarise(secret))
+    credential.check_started_at = credential.checked_at = credential.check_ok = None
+    credential.check_message = ""
+    if (ends_at := expiry_in(secret)) is not None and ends_at != credential.expires_at:
+        credential.expires_at, credential.expiry_told_days = ends_at, None
 
 
 def _clear_trouble(credential: ChannelCredential) -> None:
@@ -425,6 +470,7 @@ def breaker_open(credential_id: UUID, reason: str, *, cause: str = BreakerCause.
         ChannelCredential.objects.select_for_update()
         .defer("secret")
         .filter(Q(breaker_opened_at=None) | Q(breaker_opened_at__lt=cooled), pk=credential_id)
+        .exclude(breaker_cause=BreakerCause.HELD)
         .first()
     )
     if row is None:
@@ -493,6 +539,43 @@ def breaker_close(credential: ChannelCredential, *, by: str = "") -> ChannelCred
     return row
 
 
+HOLD_MAX = timedelta(days=90)
+
+
+@transaction.atomic
+def breaker_hold(
+    credential: ChannelCredential, *, reason: str, until: datetime, by: str = ""
+) -> ChannelCredential:
+    """Keep a credential from sending until then, whatever its provider says; after it a probe decides. Messages wait,
+    or go by the next credential. Raises `ValidationFailed` of `reason` or `until`."""
+    now = timezone.now()
+    reason = reason.strip()
+    if not reason or "\0" in reason:
+        raise ValidationFailed.of("reason", gettext("is missing"))
+    if not now < until <= now + HOLD_MAX:
+        raise ValidationFailed.of("until", gettext("must be within the next 90 days"))
+    row = _locked_credential(credential.pk)
+    row.breaker_opened_at = row.breaker_opened_at or now
+    row.breaker_reason = reason[:200]
+    row.breaker_cause = BreakerCause.HELD
+    row.breaker_probe_at = until
+    row.breaker_probing_until = None
+    row.breaker_failed_probes = 0
+    _save(row, by)
+    return row
+
+
+@transaction.atomic
+def credential_rate_set(
+    credential: ChannelCredential, *, rate_per_minute: int | None, by: str = ""
+) -> ChannelCredential:
+    """Limit how fast a credential sends, or take the limit away; unlike an edit it leaves the breaker as it is."""
+    row = _locked_credential(credential.pk)
+    row.rate_per_minute = _rate(rate_per_minute, "rate_per_minute")
+    _save(row, by)
+    return row
+
+
 def credential_note_error(credential_id: UUID, error: str) -> None:
     """Keep the provider's last complaint about a credential, for the console. It is not history."""
     ChannelCredential.objects.filter(pk=credential_id).update(last_error=error[:500], last_error_at=timezone.now())
@@ -501,7 +584,7 @@ def credential_note_error(credential_id: UUID, error: str) -> None:
 # --- Operators and roles -------------------------------------------------------------------------------------------
 
 
-def _email(value: str) -> str:
+def check_email(value: str) -> str:
     value = value.strip().lower()
     try:
         validate_email(value)
@@ -517,7 +600,7 @@ def operator_create(
     *, email: str, password: str | None = None, name: str = "", is_superuser: bool = False, by: str = ""
 ) -> Operator:
     """Create an operator. Without a password, the way in is the link of `password_reset_send`."""
-    email = _email(email)
+    email = check_email(email)
     if Operator.objects.filter(email=email).exists():
         raise ValidationFailed.of("email", "an operator with this address exists")
     operator = Operator(email=email, name=_name(name) if name else "", is_superuser=is_superuser)
@@ -542,7 +625,7 @@ def operator_invite(
 
     `notify` takes the operator's id after the commit; it is the task that sends the link, unless told.
     """
-    operator = Operator.objects.filter(email=_email(email)).first()
+    operator = Operator.objects.filter(email=check_email(email)).first()
     if operator is None:
         operator = operator_create(email=email, name=name, by=by)
         operator_id = operator.pk

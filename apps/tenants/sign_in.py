@@ -26,6 +26,10 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from apps.tenants.access import count_request, refuse_excess
+from apps.tenants.accounts.backends import count_failure, forget_failures
+from apps.tenants.accounts.second_factor import Check, has_second_factor, must_have_second_factor, verify_code
+from apps.tenants.accounts.sessions import sessions_end
+from apps.tenants.audit.services import audit
 from apps.tenants.models import Operator
 from apps.tenants.services import check_password_rules
 from automata_signal.celery import Task, send_tasks
@@ -45,14 +49,41 @@ class Tokens(NamedTuple):
 # --- Tokens ------------------------------------------------------------------------------------------------------
 
 
-def sign_in(*, email: str, password: str, request: HttpRequest | None = None) -> Tokens:
-    """Raise `Unauthenticated` in the same words, after the same time, whatever was wrong; `Throttled` by e-mail."""
-    _limit_by_email("sign_in", email)
+def sign_in(*, email: str, password: str, code: str = "", request: HttpRequest | None = None) -> Tokens:
+    """Raise `Unauthenticated` in the same words, after the same time, whatever was wrong; `Throttled` by e-mail.
+
+    Who has a second factor gives its `code`: else `MFA_REQUIRED`, and `MFA_REFUSED` for a wrong one.
+    """
+    limit_by_email("sign_in", email)
     operator = authenticate(request, username=email.strip(), password=password)
     if not isinstance(operator, Operator):
         raise Unauthenticated("The e-mail address or the password is wrong.", code="SIGN_IN_REFUSED")
+    _ask_second_factor(operator, code, request)
+    forget_failures(request, operator)
     Operator.objects.filter(pk=operator.pk).update(last_login=timezone.now())  # not an edit: no history
+    audit("sign_in.api", request=request, actor=operator)
     return _issue(operator)
+
+
+def _ask_second_factor(operator: Operator, code: str, request: HttpRequest | None) -> None:
+    """Only who knows the password learns that there is a second factor."""
+    if not has_second_factor(operator):
+        _refuse_missing_factor(operator)
+        return
+    if not code:
+        raise Unauthenticated("This account has a second factor: send its code as well.", code="MFA_REQUIRED")
+    found = verify_code(operator=operator, code=code)
+    if found is Check.WRONG:
+        count_failure(request, operator, "second factor")
+    if not found:
+        raise Unauthenticated("The code is wrong, was used before, or there were too many.", code="MFA_REFUSED")
+
+
+def _refuse_missing_factor(operator: Operator) -> None:
+    if must_have_second_factor(operator):
+        raise Unauthenticated(
+            "Your role asks for a second factor: set it up at the console first.", code="MFA_SETUP_NEEDED"
+        )
 
 
 @transaction.atomic
@@ -62,6 +93,8 @@ def tokens_refresh(*, refresh: str) -> Tokens:
     operator = Operator.objects.filter(pk=token["sub"], is_active=True).first()
     if operator is None or not _end(token):
         raise _refused()
+    if not has_second_factor(operator):
+        _refuse_missing_factor(operator)
     return _issue(operator)
 
 
@@ -72,8 +105,9 @@ def sign_out(*, refresh: str) -> None:
 
 
 @transaction.atomic
-def end_all_sign_ins(operator: Operator) -> None:
-    """End every refresh token of an operator."""
+def end_all_sign_ins(operator: Operator, *, but: str | None = None) -> None:
+    """End every refresh token of an operator, and every session at the console but the one whose key is given."""
+    sessions_end(operator=operator, but=but)
     living = OutstandingToken.objects.filter(user=operator, blacklistedtoken=None, expires_at__gt=timezone.now())
     BlacklistedToken.objects.bulk_create([BlacklistedToken(token=token) for token in living], ignore_conflicts=True)
 
@@ -117,7 +151,7 @@ def _refused() -> Unauthenticated:
 
 def password_reset_request(*, email: str) -> None:
     """Queue an e-mail with a link, if there is such an operator. The caller cannot tell, not even by the time."""
-    _limit_by_email("password_reset", email)
+    limit_by_email("password_reset", email)
     operator = Operator.objects.filter(email=email.strip().lower(), is_active=True).only("pk").first()
     task = Task("tenants.send_password_link", [str(operator.pk if operator else uuid4())], "control")
     if not send_tasks([task]):
@@ -150,22 +184,23 @@ def password_link(operator: Operator) -> str:
 
 
 @transaction.atomic
-def password_reset_confirm(*, uid: str, token: str, password: str) -> None:
+def password_reset_confirm(*, uid: str, token: str, password: str, request: HttpRequest | None = None) -> None:
     """Set the password and end all sign-ins. The link works once, for `PASSWORD_RESET_TIMEOUT`, for the active."""
     operator = _operator_of(uid)
     if operator is None or not default_token_generator.check_token(operator, token):
         raise ValidationFailed.of("token", "is not valid, has expired or was used")
     operator_password_set(operator=operator, password=password, by="password link")
+    audit("password.reset", request=request, actor=operator)
 
 
 @transaction.atomic
-def operator_password_set(*, operator: Operator, password: str, by: str = "") -> None:
-    """Set a password that keeps the rules, and end all sign-ins. Sessions of the console end by themselves."""
+def operator_password_set(*, operator: Operator, password: str, by: str = "", but: str | None = None) -> None:
+    """Set a password that keeps the rules, and end all sign-ins but the session whose key is given as `but`."""
     check_password_rules(password, operator)
     operator.set_password(password)
     operator._change_reason = by[:100] or None  # type: ignore[attr-defined]
     operator.save(update_fields=["password"])
-    end_all_sign_ins(operator)
+    end_all_sign_ins(operator, but=but)
 
 
 def _operator_of(uid: str) -> Operator | None:
@@ -177,6 +212,7 @@ def _operator_of(uid: str) -> Operator | None:
     return Operator.objects.select_for_update().filter(pk=operator_id, is_active=True).first()
 
 
-def _limit_by_email(what: str, email: str) -> None:
+def limit_by_email(what: str, email: str) -> None:
+    """Raise `Throttled` if there were too many with this e-mail within a minute."""
     digest = hashlib.sha256(email.strip().lower().encode()).hexdigest()[:32]
     refuse_excess(count_request((f"{what}:{digest}", settings.API_RATE_PER_MINUTE["sign_in"])))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from axes.models import AccessAttempt
 from django.test import Client, override_settings
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -20,7 +21,7 @@ from apps.billing.models import BillingAlert, MessageQuota, Plan
 from apps.billing.services.ledger import credit_top_up
 from apps.billing.services.quota import billing_of
 from apps.billing.services.settings import alert_settings_set
-from apps.campaigns.models import CampaignFailure
+from apps.campaigns.models import CampaignApproval, CampaignFailure
 from apps.campaigns.services import campaign_create, campaign_launch, fan_out, segment_create
 from apps.messaging import lifecycle
 from apps.messaging.inbox.models import InboxItem
@@ -31,6 +32,7 @@ from apps.messaging.services import template_create, template_update
 from apps.messaging.webhooks.models import WebhookReader
 from apps.messaging.webhooks.services import endpoint_create, endpoint_test, secret_rotate
 from apps.sandbox.credentials import make_apns_key, make_fcm_account
+from apps.subscriptions.data_requests.services import data_request_create
 from apps.subscriptions.models import SubscriptionEvent
 from apps.subscriptions.preferences.categories import category_create
 from apps.subscriptions.preferences.consents import Choices, MarketingChoice, preferences_set
@@ -49,6 +51,8 @@ from apps.subscriptions.preferences.subjects import Subject
 from apps.subscriptions.preferences.suppressing import address_of, suppressions_add
 from apps.subscriptions.services import subscription_register, user_create
 from apps.subscriptions.status import Setter
+from apps.tenants.accounts.models import Invitation
+from apps.tenants.audit.services import audit
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
@@ -115,6 +119,17 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     owner = Operator.objects.create_user(f"owner-{mark}@example.com".lower(), PASSWORD, name=f"{mark} owner")
     world.add(membership_set(operator=owner, application=application, role=Role.OWNER))
     world.add(
+        Invitation.objects.create(
+            application=application,
+            email=f"{mark}-invited@example.com".lower(),
+            name=f"{mark} invited",
+            role=Role.ANALYST,
+            digest=mark.encode(),
+            expires_at=timezone.now() + timedelta(days=7),
+        )
+    )
+    world.add(audit("key.rotate", actor=f"{mark} somebody", application_id=application.pk, row=rotated.key))
+    world.add(
         IdempotencyRecord.objects.create(
             application=application,
             key=f"{mark}-idem",
@@ -144,6 +159,7 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
             world.add(subscription)
             world.token = token
     world.add(SubscriptionEvent.objects.filter(subscription=world["subscriptions.Subscription"]).first())
+    world.add(data_request_create(application=application, user=user, kind="export", by=owner))
 
     template = template_create(
         application=application,
@@ -174,6 +190,11 @@ def make_world(application: Application, mark: str, provider_keys, *, people: in
     fan_out(campaign.pk)
     record([StatusCount(application.pk, campaign.pk, "push", "pending", "failed", f"{mark}_reason", 2)])
     world.add(CampaignFailure.objects.get(campaign=campaign))
+    world.add(
+        CampaignApproval.objects.create(
+            application=application, campaign=campaign, state="withdrawn", digest=mark, asked_by=f"{mark} somebody"
+        )
+    )
 
     message = make_messages(application, ["pending"], campaign_id=campaign.pk)[0]
     subscription = world["subscriptions.Subscription"]
@@ -371,6 +392,9 @@ def platform_rows(db) -> dict[str, object]:
     interval = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
     return {
         "tenants.Operator": operator,
+        "axes.AccessAttempt": AccessAttempt.objects.create(
+            username="nobody@example.com", ip_address="203.0.113.9", user_agent="x", failures_since_start=3
+        ),
         "billing.Plan": Plan.objects.get(code="basic"),
         "messaging.WebhookReader": WebhookReader.objects.create(name="events"),
         "messaging.WebhookLane": webhook.parts.first(),

@@ -17,11 +17,14 @@ READ = {
     "tenants.ApiKey": "settings:read",
     "tenants.ChannelCredential": "settings:read",
     "tenants.Membership": "settings:read",
+    "tenants.Invitation": "settings:read",
+    "tenants.AuditEvent": "audit:read",
     "tenants.IdempotencyRecord": "settings:read",
     "subscriptions.AppUser": "users:read",
     "subscriptions.Subscription": "subscriptions:read",
     "subscriptions.SubscriptionEvent": "subscriptions:read",
     "subscriptions.Import": "imports:write",
+    "subscriptions.DataRequest": "users:read",
     "subscriptions.MessageCategory": "preferences:read",
     "subscriptions.Preference": "preferences:read",
     "subscriptions.MarketingConsent": "preferences:read",
@@ -51,6 +54,7 @@ READ = {
     "campaigns.Segment": "segments:read",
     "campaigns.MessageCampaign": "campaigns:read",
     "campaigns.CampaignFailure": "campaigns:read",
+    "campaigns.CampaignApproval": "campaigns:read",
     "analytics.ReportSchedule": "analytics:read",
     "analytics.ReportRun": "analytics:read",
     "analytics.Export": "exports:write",
@@ -220,17 +224,17 @@ def test_an_add_form_cannot_write_into_another_application(world, other, member)
         "targeting_criteria": "{}",
         "template": str(other["messaging.MessageTemplate"].pk),
     }
-    answer = owner.post(address("campaigns.MessageCampaign", "add"), given)
+    answer = owner.post(address("campaigns.MessageCampaign", "add") + "?advanced=1", given)
     assert "template" in answer.context["adminform"].form.errors
     given |= {"template": "zzz"}
-    assert owner.post(address("campaigns.MessageCampaign", "add"), given).status_code == 200
+    assert owner.post(address("campaigns.MessageCampaign", "add") + "?advanced=1", given).status_code == 200
 
 
 WRITE = {
     "subscriptions.Import": "imports:write",
     "tenants.ApiKey": "settings:write",
     "tenants.ChannelCredential": "settings:write",
-    "tenants.Membership": "settings:write",
+    "tenants.Invitation": "settings:write",
     "subscriptions.AppUser": "users:write",
     "subscriptions.MessageCategory": "preferences:write",
     "subscriptions.Suppression": "suppressions:write",
@@ -244,8 +248,17 @@ WRITE = {
 }
 BUTTONS = {
     ("tenants.ApiKey", "revoke"): "settings:write",
+    ("tenants.Membership", "reset_second_factor"): "settings:write",
+    ("tenants.Membership", "unlock"): "settings:write",
+    ("tenants.Invitation", "resend"): "settings:write",
+    ("tenants.Invitation", "revoke"): "settings:write",
     ("tenants.ChannelCredential", "close_breaker"): "settings:write",
     ("subscriptions.AppUser", "erase"): "users:write",
+    ("subscriptions.AppUser", "copy"): "users:write",
+    ("subscriptions.AppUser", "add_to_test_group"): "users:write",
+    ("subscriptions.DataRequest", "cancel"): "users:write",
+    ("subscriptions.DataRequest", "retry"): "users:write",
+    ("subscriptions.DataRequest", "download"): "personal_data:read",
     ("subscriptions.Subscription", "end"): "subscriptions:write",
     ("messaging.Message", "cancel"): "messages:send",
     ("messaging.MediaFile", "make_variant"): "media:write",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
 
-from apps.tenants.models import Application, Operator
+from apps.tenants.access import client_address
+from apps.tenants.accounts.networks import is_within, networks_of
+from apps.tenants.models import Application, Membership, Operator
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 
 
@@ -54,14 +55,34 @@ def grants_of(request: HttpRequest) -> Grants:
     """The grants of who is signed in; one query, kept on the request."""
     known: Grants | None = getattr(request, "_console_grants", None)
     if known is None:
-        known = _read(getattr(request, "user", None))
+        known = _read(request)
         request._console_grants = known  # type: ignore[attr-defined]
     return known
 
 
-def _read(user: Any) -> Grants:
+def memberships_of(request: HttpRequest) -> list[Membership]:
+    """The memberships of who is signed in, with their applications; one query, kept on the request."""
+    known: list[Membership] | None = getattr(request, "_console_memberships", None)
+    if known is None:
+        user = getattr(request, "user", None)
+        mine = user.memberships.all() if isinstance(user, Operator) else Membership.objects.none()
+        known = list(mine.select_related("application").order_by("application_id"))
+        request._console_memberships = known  # type: ignore[attr-defined]
+    return known
+
+
+def is_open_here(request: HttpRequest, application: Application) -> bool:
+    """Whether the application may be managed from where the request comes (its setting `console_networks`)."""
+    networks = networks_of(application.settings)
+    return not networks or is_within(client_address(request), networks)
+
+
+def _read(request: HttpRequest) -> Grants:
+    """An application that is not to be managed from this address is as if there were no role in it."""
+    user = getattr(request, "user", None)
     if not isinstance(user, Operator) or not user.is_active or not user.is_staff:
         return NOTHING
     if user.is_superuser:
         return Grants(None)
-    return Grants({row.application_id: ROLE_SCOPES[row.role] for row in user.memberships.order_by("application_id")})
+    rows = memberships_of(request)
+    return Grants({row.application_id: ROLE_SCOPES[row.role] for row in rows if is_open_here(request, row.application)})

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
+from apps.tenants.console import home
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.pages import pages
 
@@ -44,7 +47,28 @@ class ConsoleSite(_Site):
         """With the pages that are about no model, and without the redirects to a row's own page elsewhere (`r/…`): no
         row has one."""
         own = [path(page.path, self.admin_view(page), name=page.name) for page in pages()]
+        own.append(path("home/<slug:name>/", self.admin_view(home.home_section_page), name="home_section"))
         return [*own, *(entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site")]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return home.home_page(request)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        """The console has one door (`accounts`). 403 for who is signed in and may not use it."""
+        if self.has_permission(request):
+            return redirect("admin:index")
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        wanted = request.GET.get("next", "")
+        return redirect_to_login(wanted) if wanted else redirect("account_login")
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        from apps.tenants.accounts.entrance import logout_view
+
+        return logout_view(request)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        return redirect("account_change_password")
 
     def autocomplete_view(self, request: HttpRequest) -> Any:
         return OfferedAutocomplete.as_view(admin_site=self)(request)
@@ -98,6 +122,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("subscriptions.Subscription", _("Subscriptions"), "devices"),
             _Item("subscriptions.SubscriptionEvent", _("Subscription events"), "history"),
             _Item("subscriptions.Import", _("Imports"), "upload_file"),
+            _Item("subscriptions.DataRequest", _("Data requests"), "privacy_tip"),
         ],
     ),
     (
@@ -121,6 +146,8 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("tenants.ApiKey", _("API keys"), "key"),
             _Item("tenants.ChannelCredential", _("Channel credentials"), "vpn_key"),
             _Item("tenants.Membership", _("Members"), "groups"),
+            _Item("tenants.Invitation", _("Invitations"), "person_add"),
+            _Item("tenants.AuditEvent", _("Audit log"), "policy"),
             _Item("messaging.WebhookEndpoint", _("Webhooks"), "webhook"),
             _Item("messaging.WebhookDelivery", _("Webhook deliveries"), "outbox"),
         ],
@@ -149,6 +176,7 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("tenants.Operator", _("Operators"), "badge"),
             _Item("django_celery_beat.PeriodicTask", _("Schedules"), "schedule"),
             _Item("token_blacklist.OutstandingToken", _("Sign-ins by token"), "login"),
+            _Item("axes.AccessAttempt", _("Locked sign-ins"), "lock_person"),
         ],
     ),
 ]
@@ -157,6 +185,14 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: the areas of work, and of each what the operator may see."""
     registry = {model._meta.label: model_admin for model, model_admin in admin.site._registry.items()}
+    first = {"title": _("Home"), "icon": "home", "link": reverse("admin:index")}
+    return [
+        {"title": None, "separator": False, "items": [first]},
+        *_areas(request, registry),
+    ]
+
+
+def _areas(request: HttpRequest, registry: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": title,

@@ -1,0 +1,15 @@
+"""What unfold's layouts need on pages that are not the admin site's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """A context processor: the site's title, colours and sidebar for the pages under `/account/`."""
+    if not request.path.startswith("/account/") or not hasattr(request, "user"):
+        return {}
+    return admin.site.each_context(request)
