@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
+from automata_signal.refusals import in_words
+
 
 class FieldProblem(NamedTuple):
     """What is wrong with one input. `field` is a dotted path such as `targeting_criteria.all[1].value`."""
@@ -20,6 +22,7 @@ class FieldProblem(NamedTuple):
 class SignalError(Exception):
     """A refusal that the caller can understand: a stable code, an HTTP status and, where it fits, the fields.
 
+    The text is given in English; `message` and `details` are in the language of who reads it (`refusals`).
     `facts` are for programs, of what is limited: `what`, `limit`, `used`, `resets_at` and the like (`error.limits`).
     `retry_at` is when the same request may work, if that is known. Services raise it before they change anything;
     nothing is half done.
@@ -38,8 +41,8 @@ class SignalError(Exception):
         retry_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.details = list(details)
+        self.message = in_words(message)
+        self.details = [FieldProblem(problem.field, in_words(problem.message)) for problem in details]
         self.facts = dict(facts or {})
         self.retry_at = retry_at
         if code:
@@ -62,7 +65,7 @@ class ValidationFailed(SignalError):
     @classmethod
     def of(cls, field: str, message: str) -> ValidationFailed:
         """For the common case of one field."""
-        return cls(f"{field}: {message}", details=[FieldProblem(field, message)])
+        return cls(f"{field}: {in_words(message)}", details=[FieldProblem(field, message)])
 
     def within(self, place: str) -> ValidationFailed:
         """The same of something at `place`: `chain.steps.0`."""

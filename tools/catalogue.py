@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import gettext
 import io
+import itertools
 import os
 import re
 import struct
@@ -28,6 +29,8 @@ from babel.messages.pofile import read_po, write_po
 from django.apps import apps
 from django.utils import translation
 from django.utils.translation.template import templatize
+
+from automata_signal.refusals import CONTEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = Path(django.__file__).parent.parent
@@ -70,7 +73,7 @@ class Text(NamedTuple):
 
 def texts_asked() -> set[Text]:
     """Every text that the console asks for and that nobody else has in Korean."""
-    ours = {text for name in OURS for text in texts_of_folder(ROOT / name)} | set(names_of_fields())
+    ours = {text for name in OURS for text in texts_of_folder(ROOT / name)} | set(names_of_fields()) | set(refusals())
     known = korean_of_others()
     theirs = {text for text in texts_of_others() if text.asked not in known}
     return merged(ours | theirs)
@@ -128,6 +131,70 @@ def names_of_fields() -> Iterator[Text]:
 
     with translation.override("en"):
         yield from {Text(str(field.verbose_name)) for field in fields_with_made_names()}
+
+
+REFUSALS = {
+    **dict.fromkeys(("Conflict", "NotFound", "Forbidden", "PayloadTooLarge", "Unavailable", "ValidationFailed"), 0),
+    **dict.fromkeys(("CreditExhausted", "QuotaExceeded", "UnreadableFile", "Misplaced", "OutgoingRefused"), 0),
+    **dict.fromkeys(("Refused", "_Wrong", "_Refusal", "_refuse", "BadRequest", "SuspiciousFile"), 0),
+    **dict.fromkeys(("of", "FieldProblem", "ContentError", "CredentialError", "TargetingError", "RenderError"), 1),
+    **dict.fromkeys(("TemplateSyntaxError", "Form", "_pattern", "refuse"), 1),
+    **dict.fromkeys(("_matching", "Reject.of"), 2),
+}
+"""Who is given a refusal's text, and as which argument (`automata_signal.refusals`)."""
+FOR_PROGRAMS = {"sandbox", "management", "migrations", "api", "api.py", "receipts", "http2", "inbox", "idempotency.py"}
+"""Where people are told nothing: devices and servers are answered."""
+
+
+def refusals() -> Iterator[Text]:
+    for folder in ("apps", "automata_signal"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if FOR_PROGRAMS.isdisjoint(path.parts):
+                yield from (Text(text, context=CONTEXT) for text in refusals_of_python(path.read_text()))
+
+
+def refusals_of_python(source: str) -> Iterator[str]:
+    """What is raised, with a placeholder for each value: `f"are more than {MAX}"` is `are more than %(value)s`."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        position = REFUSALS.get(name, REFUSALS.get(name.rpartition(".")[2]))
+        if position is not None and len(node.args) > position:
+            for text in _texts_of_expression(node.args[position]):
+                if len(re.findall("[A-Za-z]", re.sub(r"%\(\w+\)s", "", text))) >= SHORTEST:
+                    yield _with_different_names(text)
+
+
+SHORTEST = 4
+"""Letters that a text must have besides its values, to be known by them."""
+
+
+def _texts_of_expression(node: ast.expr) -> list[str]:
+    """More than one if the code chooses between them; none if it is no text."""
+    if isinstance(node, ast.Constant):
+        return [node.value.replace("%", "%%")] if isinstance(node.value, str) else []
+    if isinstance(node, ast.IfExp):
+        return [*_texts_of_expression(node.body), *_texts_of_expression(node.orelse)]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        after = _texts_of_expression(node.right)
+        return [first + second for first in _texts_of_expression(node.left) for second in after]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(_piece(value) for value in node.values)]
+    return []
+
+
+def _piece(value: ast.expr) -> str:
+    if isinstance(value, ast.Constant):
+        return str(value.value).replace("%", "%%")
+    assert isinstance(value, ast.FormattedValue)
+    return "%(value)s"
+
+
+def _with_different_names(text: str) -> str:
+    """The second `%(value)s` of a text is `%(value2)s`."""
+    numbers = itertools.count(1)
+    return re.sub(r"%\(value\)s", lambda _: f"%(value{number if (number := next(numbers)) > 1 else ''})s", text)
 
 
 def korean_of_others() -> set[str]:
