@@ -136,6 +136,9 @@ class Esp(Provider):
             if request.path.startswith(api.prefix):
                 seen.api, seen.path = api, request.path.partition(b"?")[0].removeprefix(api.prefix)
                 try:
+                    if request.method == b"GET":
+                        seen.refusal, seen.outcome = api.query(request), "validated"
+                        break
                     seen.messages = api.read(request)
                 except RefusedError as error:
                     seen.refusal, seen.reason = error.answer, error.reason

@@ -71,6 +71,8 @@ class Api(ABC):
     name: ClassVar[str]
     prefix: ClassVar[bytes]
     max_bytes: ClassVar[int]
+    account_path: ClassVar[bytes] = b""
+    """What is asked to find out whether a key is good; empty where sending keys may ask nothing."""
 
     def __init__(self) -> None:
         self.accounts: list[EspAccount] = []
@@ -84,6 +86,17 @@ class Api(ABC):
         if len(request.body) > self.max_bytes:
             raise self.refused(413, "Request entity too large")
         return self.messages(path, request, account)
+
+    def query(self, request: Request) -> Answer:
+        """The answer to a GET: what a key may read of its account. Raises RefusedError as the provider would."""
+        path = request.path.partition(b"?")[0].removeprefix(self.prefix)
+        if path != self.account_path:
+            raise self.refused(404, "Not Found")
+        return Answer(200, (JSON,), orjson.dumps(self.account(self.authenticate(request))))
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        """What `GET account_path` tells of an account."""
+        return {}
 
     @abstractmethod
     def knows(self, path: bytes) -> bool:
@@ -154,6 +167,7 @@ class SendGrid(Api):
     name = "sendgrid"
     prefix = b"/sendgrid/v3/"
     max_bytes = 30 * 1024 * 1024
+    account_path = b"scopes"
     _FIELDS = frozenset((
         "personalizations", "from", "reply_to", "reply_to_list", "subject", "content", "attachments", "template_id",
         "headers", "categories", "custom_args", "send_at", "batch_id", "asm", "ip_pool_name", "mail_settings",
@@ -163,6 +177,9 @@ class SendGrid(Api):
         "x-sg-id", "x-sg-eid", "received", "dkim-signature", "Content-Type", "Content-Transfer-Encoding", "To", "From",
         "Subject", "Reply-To", "CC", "BCC",
     )  # fmt: skip
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        return {"scopes": ["mail.send", "sender_verification_eligible", "2fa_required"]}
 
     def knows(self, path: bytes) -> bool:
         return path == b"mail/send"
@@ -338,6 +355,7 @@ class Postmark(Api):
     name = "postmark"
     prefix = b"/postmark/"
     max_bytes = 50 * 1024 * 1024
+    account_path = b"server"
     _FIELDS = frozenset((
         "From", "To", "Cc", "Bcc", "Subject", "Tag", "HtmlBody", "TextBody", "ReplyTo", "Headers", "TrackOpens",
         "TrackLinks", "Attachments", "Metadata", "MessageStream",
@@ -346,6 +364,9 @@ class Postmark(Api):
         r"\.(vbs|exe|bin|bat|chm|com|cpl|crt|hlp|hta|inf|ins|isp|jse?|lnk|mdb|ms[cipt]|pif|reg|sc[rt]|sh[sb]|ws[cfh]?)$",
         re.IGNORECASE,
     )
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        return {"ID": 1, "Name": "Sandbox server", "SmtpApiActivated": True, "DeliveryType": "Live"}
 
     def knows(self, path: bytes) -> bool:
         return path in (b"email", b"email/batch")
@@ -431,10 +452,14 @@ class Brevo(Api):
     name = "brevo"
     prefix = b"/brevo/v3/"
     max_bytes = 20 * 1024 * 1024
+    account_path = b"account"
     _FIELDS = frozenset((
         "sender", "to", "cc", "bcc", "replyTo", "subject", "htmlContent", "textContent", "templateId", "headers",
         "params", "attachment", "tags", "messageVersions", "scheduledAt", "batchId", "preheader",
     ))  # fmt: skip
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        return {"email": "shop@example.com", "companyName": "Sandbox shop", "plan": []}
 
     def knows(self, path: bytes) -> bool:
         return path == b"smtp/email"
@@ -501,10 +526,15 @@ class Resend(Api):
     name = "resend"
     prefix = b"/resend/"
     max_bytes = 40 * 1024 * 1024
+    account_path = b"domains"
     _FIELDS = frozenset((
         "from", "to", "cc", "bcc", "subject", "reply_to", "html", "text", "headers", "attachments", "tags",
         "scheduled_at",
     ))  # fmt: skip
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        rows = [{"id": domain, "name": domain, "status": "verified"} for domain in sorted(account.domains)]
+        return {"object": "list", "has_more": False, "data": rows}
 
     def knows(self, path: bytes) -> bool:
         return path in (b"emails", b"emails/batch")
@@ -576,6 +606,7 @@ class Ses(Api):
     name = "ses"
     prefix = b"/ses/v2/email/"
     max_bytes = 55 * 1024 * 1024
+    account_path = b"account"
     _SCOPE = re.compile(
         r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/ses/aws4_request, "
         r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})"
@@ -584,6 +615,9 @@ class Ses(Api):
         "FromEmailAddress", "Destination", "Content", "ConfigurationSetName", "EmailTags", "ReplyToAddresses",
         "FeedbackForwardingEmailAddress", "FromEmailAddressIdentityArn", "ListManagementOptions", "EndpointId",
     ))  # fmt: skip
+
+    def account(self, account: EspAccount) -> dict[str, Any]:
+        return {"SendingEnabled": True, "ProductionAccessEnabled": True, "EnforcementStatus": "HEALTHY"}
 
     def knows(self, path: bytes) -> bool:
         return path == b"outbound-emails"

@@ -61,7 +61,19 @@ class NhnSms:
             (b"GET", _ROUTE, self._list),
             (b"GET", rf"{_ROUTE}/([^/]+)", self._show),
             (b"POST", r"/sms/v3\.0/appKeys/([^/]+)/attachfile/binaryUpload", self._upload),
+            (b"GET", r"/sms/v3\.0/appKeys/([^/]+)/sendNos", self._list_senders),
         ]
+
+    def _list_senders(self, call: Call, app: App) -> Answer:
+        """The sender numbers of an app key; `sendNo` finds one by any part of it."""
+        wanted = call.first("sendNo")
+        mine = [
+            {"serviceId": 1, "sendNo": number, "useYn": "Y", "blockYn": "N", "blockReason": None}
+            for number, sender in self._gateway.senders.items()
+            if sender.account in ("", app.app_key) and wanted in number
+        ]
+        data = {"pageNum": 1, "pageSize": 15, "totalCount": len(mine), "data": mine}
+        return json_answer(200, {**header(0, "SUCCESS"), "body": data})
 
     def forget(self, what: str) -> bool:
         if what == "opt_out_numbers":

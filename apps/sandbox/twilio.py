@@ -63,6 +63,7 @@ class Twilio(Gateway):
         self._users: dict[str, tuple[str, Account]] = {}
         base = f"/{API_VERSION}/Accounts/([^/]+)/Messages"
         return [
+            (b"GET", f"/{API_VERSION}/Accounts/([^/]+)\\.json", self._show_account),
             (b"POST", rf"{base}\.json", self._create),
             (b"GET", rf"{base}\.json", self._list),
             (b"GET", rf"{base}/([^/]+)\.json", self._show),
@@ -192,6 +193,21 @@ class Twilio(Gateway):
         return self.answer_whole(call, whole, answer)
 
     # queries
+
+    def _show_account(self, call: Call) -> Answer:
+        """The account itself: for its own token alone, a standard API key is refused here."""
+        account = self._account_of(call)
+        if self._signed_in_as(call) != account.account_sid:
+            raise refused("20003")
+        shown = {
+            "sid": account.account_sid, "friendly_name": "Sandbox account", "status": "active", "type": "Full",
+            "uri": f"/{API_VERSION}/Accounts/{account.account_sid}.json",
+        }  # fmt: skip
+        return json_answer(200, shown)
+
+    @staticmethod
+    def _signed_in_as(call: Call) -> str:
+        return base64.b64decode(call.header(b"authorization").partition(" ")[2]).decode().partition(":")[0]
 
     def _shown(self, message: Sent, batch: Batch) -> dict[str, Any]:
         uri = f"/{API_VERSION}/Accounts/{batch.account}/Messages/{message.provider_id}"

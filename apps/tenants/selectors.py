@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
+from django.utils import timezone
 
-from apps.tenants.models import ApiKey, Application, ChannelCredential, Membership, Operator
+from apps.tenants.models import ApiKey, Application, ChannelCredential, KeyKind, Membership, Operator, Provider
 from automata_signal.errors import NotFound
 
 
@@ -34,3 +37,63 @@ def with_memberships(operator: Operator) -> Operator:
     memberships = Membership.objects.select_related("application").order_by("application__name", "id")
     prefetch_related_objects([operator], Prefetch("memberships", queryset=memberships))
     return operator
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How far an application has been set up: what a list of first steps shows."""
+
+    has_secret_key: bool
+    has_publishable_key: bool
+    has_used_key: bool
+    """The application's server or apps have called with one."""
+    has_credential: bool
+    has_checked_credential: bool
+    """A provider has said that it takes one."""
+    credentials_in_trouble: int
+    """Stopped by the breaker, or refused when the provider was asked."""
+    credentials_expiring: int
+    """Within 30 days, or already."""
+    members: int
+
+    @property
+    def can_send(self) -> bool:
+        return self.has_credential and self.has_secret_key
+
+
+EXPIRING = timedelta(days=30)
+
+
+def application_readiness(application: Application) -> Readiness:
+    """In three queries."""
+    now = timezone.now()
+    usable = Q(expires_at=None) | Q(expires_at__gt=now)
+    keys = list(
+        ApiKey.objects.for_application(application)
+        .filter(usable, revoked_at=None)
+        .values_list("kind", "last_used_at")[:1_000]
+    )
+    credentials = list(
+        ChannelCredential.objects.for_application(application)
+        .filter(is_active=True)
+        .exclude(provider=Provider.IN_APP)
+        .values_list("check_ok", "breaker_opened_at", "expires_at")[:1_000]
+    )
+    return Readiness(
+        has_secret_key=any(kind == KeyKind.SECRET for kind, _ in keys),
+        has_publishable_key=any(kind == KeyKind.PUBLISHABLE for kind, _ in keys),
+        has_used_key=any(used is not None for _, used in keys),
+        has_credential=bool(credentials),
+        has_checked_credential=any(ok for ok, _, _ in credentials),
+        credentials_in_trouble=sum(opened is not None or ok is False for ok, opened, _ in credentials),
+        credentials_expiring=sum(ends is not None and ends < now + EXPIRING for _, _, ends in credentials),
+        members=Membership.objects.filter(application=application).count(),
+    )
+
+
+def keys_unused(*, application: Application, days: int = 90) -> QuerySet[ApiKey]:
+    """Usable keys that nobody has used for so long, nor made since."""
+    since = timezone.now() - timedelta(days=days)
+    unused = Q(last_used_at__lt=since) | Q(last_used_at=None, created_at__lt=since)
+    usable = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return ApiKey.objects.for_application(application).filter(unused, usable, revoked_at=None)

@@ -32,7 +32,7 @@ from apps.messaging.adapters.http2 import Answer, Request
 from apps.messaging.adapters.push_sender import Again, PushSender, Tag
 from apps.messaging.adapters.reasons import FCM, TOKEN_INVALID, fcm_verdict
 
-__all__ = ["FcmAdapter"]
+__all__ = ["FcmAdapter", "ServiceAccount", "read_refusal"]
 
 TTL_S_MAX = 2_419_200
 MESSAGE_ID_KEY = "automata_message_id"
@@ -181,7 +181,7 @@ class FcmSender(PushSender):
     def _parse(self, delivery: Delivery, answer: Answer[Tag]) -> Result | Again:
         if answer.status == 200:
             return Result(delivery.message_id, Outcome.ACCEPTED, "", 200, None, None, None, _read_name(answer.body))
-        reason = _read_refusal(answer.status, answer.body)
+        reason = read_refusal(answer.status, answer.body)
         if answer.status == 401 and reason in ("UNAUTHENTICATED", "") and type(answer.request.tag) is not Again:
             self._tokens.discard(answer.request.headers[0])
             self._review_at = 0.0
@@ -218,7 +218,7 @@ def _read_name(body: bytes) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _read_refusal(status: int, body: bytes) -> str:
+def read_refusal(status: int, body: bytes) -> str:
     """FCM's word: errorCode of the FcmError detail, else status; empty for what is not FCM's JSON. providers.md 2.4."""
     try:
         error = orjson.loads(body)["error"]

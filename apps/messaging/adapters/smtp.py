@@ -41,7 +41,7 @@ from apps.messaging.adapters.smtp_reasons import INVALID, SMTP, WITHOUT_ENHANCED
 from automata_signal import outgoing
 from automata_signal.metrics import provider_answered
 
-__all__ = ["SmtpAdapter", "SmtpSender"]
+__all__ = ["SmtpAdapter", "SmtpCredential", "SmtpSender", "sign_in_once"]
 
 SECURITY = ("starttls", "tls", "none")
 CONNECT_TIMEOUT_S = 10.0
@@ -490,6 +490,15 @@ class _Connection:
         except _Broken:
             return False
 
+    def noop(self) -> tuple[Outcome, str]:
+        """Whether the server goes on listening, now that we have signed in."""
+        try:
+            self._write(b"NOOP\r\n")
+            reply = self._reply()
+        except _Broken as broken:
+            return Outcome.TRANSIENT, broken.reason
+        return (Outcome.ACCEPTED, "") if reply.code == 250 else (Outcome.TRANSIENT, reply.reason)
+
     def quit(self) -> None:
         with contextlib.suppress(_Broken):
             self._write(b"QUIT\r\n")
@@ -632,6 +641,18 @@ class _Connection:
         line = bytes(self._buffer[:end]).rstrip(b"\r")
         del self._buffer[: end + 1]
         return line
+
+
+def sign_in_once(credential: SmtpCredential, endpoint: Endpoint) -> tuple[Outcome, str]:
+    """Connect, encrypt, sign in and leave again: what came of it, and the server's own word or code if it refused."""
+    try:
+        connection = _Connection.open(credential, endpoint)
+    except _NoConnection as obstacle:
+        return obstacle.outcome, obstacle.reason
+    try:
+        return connection.noop()
+    finally:
+        connection.quit()
 
 
 def _unknown(mail: _Mail, reason: str) -> _Broken:
