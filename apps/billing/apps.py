@@ -10,8 +10,10 @@ class BillingConfig(AppConfig):
         from apps.billing.entitlements import Rules
         from apps.billing.figures import register_figures
         from apps.billing.plans import add_standard_plans
-        from apps.tenants.plan_rules import register_plan_rules
+        from apps.billing.services.plans import plan_set_by_code, plans_to_choose
+        from apps.tenants.plan_rules import register_plan_choice, register_plan_rules
 
         post_migrate.connect(add_standard_plans, sender=self)
         register_plan_rules(Rules())
+        register_plan_choice(plans_to_choose, plan_set_by_code)
         register_figures()

@@ -5,7 +5,7 @@ It registers at start-up (`AppConfig.ready`); without it everything is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db.models import QuerySet
@@ -58,3 +58,24 @@ def register_plan_rules(rules: PlanRules) -> None:
 
 def plan_rules() -> PlanRules:
     return _registered[0]
+
+
+PlanChoices = Callable[[], Sequence[tuple[str, str]]]
+"""Code and name of the plans that a new application may have, the usual one first."""
+PutOnPlan = Callable[["Application", str, str], object]
+"""Application, code of the plan, and who does it."""
+_choice: list[tuple[PlanChoices, PutOnPlan]] = [(tuple, lambda application, code, by: None)]
+
+
+def register_plan_choice(choices: PlanChoices, put: PutOnPlan) -> None:
+    """Say which plans there are for new applications, and put one on a plan. The last call wins."""
+    _choice[:] = [(choices, put)]
+
+
+def plan_choices() -> Sequence[tuple[str, str]]:
+    return _choice[0][0]()
+
+
+def put_on_plan(application: Application, code: str, by: str) -> None:
+    """Raise as the app that knows plans does, if it cannot be."""
+    _choice[0][1](application, code, by)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 from djmoney.money import Money
@@ -68,6 +69,21 @@ def plan_set(*, application: Application, plan: Plan, by: str) -> BillingProfile
     _apply_terms(profile, by)
     application.billing = profile  # who goes on with this object must not see the plan before
     return profile
+
+
+def plans_to_choose() -> list[tuple[str, str]]:
+    """Code and name of those that can be chosen, the one of new applications first."""
+    rows = Plan.objects.filter(is_active=True).values_list("code", "name")
+    return sorted(rows, key=lambda row: row[0] != settings.DEFAULT_PLAN)
+
+
+def plan_set_by_code(application: Application, code: str, by: str) -> None:
+    """As `plan_set`; nothing is done for the plan that it has."""
+    plan = Plan.objects.filter(code=code, is_active=True).first()
+    if plan is None:
+        raise ValidationFailed.of("plan", "there is no such plan")
+    if billing_of(application).plan_id != plan.pk:
+        plan_set(application=application, plan=plan, by=by)
 
 
 def _locked_profile(application: Application) -> BillingProfile:
