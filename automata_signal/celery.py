@@ -19,7 +19,7 @@ from celery.signals import beat_init
 from kombu import pools
 from kombu.exceptions import OperationalError
 
-from automata_signal import task_context
+from automata_signal import heartbeats, task_context
 
 log = logging.getLogger(__name__)
 
@@ -96,3 +96,4 @@ def stop_beat_between_ticks(sender: Service, **_: Any) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sender.stop())
+    heartbeats.watch_beat(sender.scheduler)

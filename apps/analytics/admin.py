@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import Throttled
 from unfold import widgets
 
+from apps.analytics import home as home  # registers its sections of the first page
 from apps.analytics import pages as pages  # registers the page of statistics
 from apps.analytics import panels as panels  # and the panels of templates
 from apps.analytics.exports import admin as exports_admin  # noqa: F401

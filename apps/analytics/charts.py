@@ -21,6 +21,7 @@ COLOURS = {
     "gained": "#14b8a6",
     "lost": "#ef4444",
     "active": "#a855f7",
+    "waiting": "#94a3b8",
 }
 WIDE, NARROW, HEIGHT = 920, 440, 240
 """Of the picture's own coordinates; on the page it is as wide as its place, and no narrower than it can be read."""
@@ -90,6 +91,66 @@ def column_chart(title: str, labels: Sequence[str], columns: Line, *, width: int
         ),
     )
     return _svg(title, width, format_html("{}{}", scale.axes(labels), drawn))
+
+
+def stacked_chart(title: str, labels: Sequence[str], layers: Sequence[Line], *, width: int = WIDE) -> SafeString:
+    """A column for each label, made of a part for each of `layers`, the first at the bottom."""
+    totals = [sum(layer.values[n] for layer in layers) for n in range(len(labels))]
+    scale = _Scale(width, len(labels), max(totals, default=0))
+    thick = min(48.0, max(2.0, scale.step * 0.7))
+    drawn = format_html_join("", "{}", ((_stack(scale, layers, n, thick),) for n in range(len(labels))))
+    hovers = format_html_join(
+        "",
+        '<rect x="{}" y="{}" width="{}" height="{}" fill="transparent"><title>{}</title></rect>',
+        (
+            (
+                f"{scale.x(n) - scale.step / 2:.1f}",
+                TOP,
+                f"{scale.step:.1f}",
+                HEIGHT - TOP - BOTTOM,
+                f"{label}: " + ", ".join(f"{layer.label} {number(layer.values[n])}" for layer in layers),
+            )
+            for n, label in enumerate(labels)
+        ),
+    )
+    return _svg(title, width, format_html("{}{}{}", scale.axes(labels), drawn, hovers))
+
+
+def _stack(scale: _Scale, layers: Sequence[Line], place: int, thick: float) -> SafeString:
+    parts, bottom = [], 0.0
+    for layer in layers:
+        if layer.values[place] > 0:
+            top = bottom + layer.values[place]
+            height = max(1.0, scale.y(bottom) - scale.y(top))
+            parts.append((f"{scale.x(place) - thick / 2:.1f}", f"{scale.y(top):.1f}", f"{thick:.1f}", f"{height:.1f}", layer.colour))
+            bottom = top
+    return format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}" fill="{}"/>', parts)
+
+
+BAR_HEIGHT = 12
+"""Of a lying bar, in px."""
+
+
+def share_bar(title: str, parts: Sequence[tuple[str, str, float]], *, whole: float | None = None) -> SafeString:
+    """A lying bar as wide as its place, of parts (label, colour, value); `whole` is what its full width stands for."""
+    total = whole or sum(value for _label, _colour, value in parts) or 1.0
+    drawn, left = [], 0.0
+    for label, colour, value in parts:
+        if value > 0:
+            wide = min(100 * value / total, 100 - left)
+            drawn.append((f"{left:.2f}%", f"{wide:.2f}%", BAR_HEIGHT, colour, label, number(value)))
+            left += wide
+    rects = format_html_join(
+        "", '<rect x="{}" y="0" width="{}" height="{}" fill="{}"><title>{}: {}</title></rect>', drawn
+    )
+    return format_html(
+        '<svg role="img" aria-label="{}" width="100%" height="{}" style="display: block; border-radius: 6px">'
+        '<rect width="100%" height="{}" fill="currentColor" fill-opacity="0.08"/>{}</svg>',
+        title,
+        BAR_HEIGHT,
+        BAR_HEIGHT,
+        rects,
+    )
 
 
 def number(value: float) -> str:

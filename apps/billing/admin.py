@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from djmoney.money import Money
 
 from apps.billing import forms
+from apps.billing import home as home  # registers its sections of the first page
 from apps.billing.alerts import alert_retry, facts_of, headline
 from apps.billing.models import (
     BillingAlert,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,6 +31,15 @@ def messages_per_second(application_id: UUID) -> int | None:
         rate = profiles.values_list("plan__messages_per_second", flat=True).first()
         _rates[application_id] = time.monotonic(), rate
     return rate
+
+
+def open_messages(application_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    """Messages of these applications that are accepted and neither sent nor failed, by channel: the quotas' counters."""
+    rows = MessageQuota.objects.filter(application_id__in=application_ids, reserved__gt=0)
+    found: dict[UUID, dict[str, int]] = {}
+    for application_id, channel_type, reserved in rows.values_list("application_id", "channel_type", "reserved"):
+        found.setdefault(application_id, {})[channel_type] = reserved
+    return found
 
 
 # --- For people ----------------------------------------------------------------------------------------------------

@@ -18,9 +18,15 @@ from django.utils.translation import gettext_lazy
 
 from apps.messaging import services
 from apps.messaging.chains import admin as chains_admin  # noqa: F401
+from apps.messaging.console import people  # noqa: F401  # its panels on the page of a user
 from apps.messaging.content import source_on_channel
 from apps.messaging.inbox import admin as inbox_admin  # noqa: F401
 from apps.messaging.kakao import admin as kakao_admin  # noqa: F401  # registers their pages
+from apps.messaging.operations import breakers as breakers  # noqa: F401  # registers the pages of operations
+from apps.messaging.operations import failed as failed_pages  # noqa: F401
+from apps.messaging.operations import home as home_sections  # noqa: F401
+from apps.messaging.operations import notices as notices  # noqa: F401
+from apps.messaging.operations import pages as operations_pages  # noqa: F401
 from apps.messaging.media import admin as media_admin  # noqa: F401  # registers their pages
 from apps.messaging.models import (
     BatchState,
@@ -436,15 +442,6 @@ def _message_rows(rows: QuerySet[Message]) -> list[tuple[Any, ...]]:
 
 def _message_headers() -> tuple[str, ...]:
     return _("accepted (UTC)"), _("status"), _("reason"), _("sent"), _("received"), _("converted")
-
-
-@panel_for(AppUser)
-def messages_of_user_panel(request: HttpRequest, user: AppUser) -> Panel | None:
-    if not grants_of(request).has("messages:read", user.application_id):
-        return None
-    rows = messages_of_users(Message.objects.filter(application_id=user.application_id), [user.pk])
-    more = list_address("messaging.Message", user=user.pk)
-    return table_panel(_("Recent messages"), _message_headers(), _message_rows(rows), more=more)
 
 
 @panel_for(Subscription)

@@ -48,7 +48,7 @@ def route_for(application_id: UUID, subscription_type: str) -> Route | datetime:
         if breaker.take_probe(credential):
             return Route(credential, is_probe=True, has_next=has_next, is_stand_in=place > 0)
         waits.append(breaker.wait_until(credential))
-        if credential.breaker_cause not in (BreakerCause.REFUSED, BreakerCause.OUTAGE):
+        if credential.breaker_cause not in (BreakerCause.REFUSED, BreakerCause.OUTAGE, BreakerCause.HELD):
             break
     return min(waits)
 

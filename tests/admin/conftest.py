@@ -54,6 +54,7 @@ from apps.subscriptions.status import Setter
 from apps.tenants.accounts.models import Invitation
 from apps.tenants.audit.services import audit
 from apps.tenants.models import Application, IdempotencyRecord, KeyKind, Operator, Role
+from apps.tenants.operations.models import PlatformSwitch
 from apps.tenants.services import credential_create, key_create, key_rotate, membership_set
 from apps.tenants.sign_in import sign_in
 from tests.factories import make_checked_import, make_kakao_template, make_messages, pixels
@@ -392,6 +393,7 @@ def platform_rows(db) -> dict[str, object]:
     interval = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
     return {
         "tenants.Operator": operator,
+        "tenants.PlatformSwitch": PlatformSwitch.objects.create(name="exports"),
         "axes.AccessAttempt": AccessAttempt.objects.create(
             username="nobody@example.com", ip_address="203.0.113.9", user_agent="x", failures_since_start=3
         ),

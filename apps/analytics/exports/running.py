@@ -28,6 +28,7 @@ from apps.analytics.exports.registry import resource_of
 from apps.analytics.exports.writing import Page, estimated_rows, header, query_of, read_page, until_of
 from apps.analytics.models.exports import OPEN_STATES, Export, ExportState
 from apps.messaging.stopping import is_stopping
+from apps.tenants.operations.switches import EXPORTS, is_on
 from automata_signal.celery import Task, send_tasks
 from automata_signal.ids import new_id
 from automata_signal.private_files import delete_file, read_sealed, save_sealed
@@ -60,8 +61,9 @@ def queue_step() -> None:
 
 
 def exports_continue() -> bool:
-    """Queue a step if there is work that nobody is at; True if so. Index: `export_open`."""
-    is_work = _waiting().exists()
+    """Queue a step if there is work that nobody is at; True if so. None is while exports are stopped. Index:
+    `export_open`."""
+    is_work = is_on(EXPORTS) and _waiting().exists()
     if is_work:
         queue_step()
     return is_work
@@ -78,7 +80,7 @@ def _waiting() -> QuerySet[Export]:
 
 def export_step() -> bool:
     """Write a part of the export that has waited longest; True if there is more to do."""
-    export = _claim()
+    export = _claim() if is_on(EXPORTS) else None
     if export is None:
         return False
     try:

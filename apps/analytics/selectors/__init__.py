@@ -18,6 +18,7 @@ from apps.analytics.selectors.audiences import (
 from apps.analytics.selectors.costs import Cost, CostPoint, QuotaUsage, cost_series, costs, quota_usage
 from apps.analytics.selectors.distributions import Bucket, Distribution
 from apps.analytics.selectors.messages import (
+    ChannelHour,
     Comparison,
     Figures,
     Group,
@@ -29,9 +30,12 @@ from apps.analytics.selectors.messages import (
     by_hour_of_day,
     by_template,
     failures_by_reason,
+    failures_of_applications,
+    message_hours,
     message_series,
     message_totals,
     put_off_by_reason,
+    totals_of_applications,
     waiting_times,
 )
 from apps.analytics.selectors.periods import (
@@ -60,6 +64,7 @@ __all__ = [
     "AudiencePoint",
     "Bucket",
     "ChangePoint",
+    "ChannelHour",
     "Comparison",
     "Cost",
     "CostPoint",
@@ -92,7 +97,9 @@ __all__ = [
     "costs",
     "days_of",
     "failures_by_reason",
+    "failures_of_applications",
     "freshness",
+    "message_hours",
     "message_series",
     "message_totals",
     "period_of",
@@ -102,5 +109,6 @@ __all__ = [
     "sdk_series",
     "subscription_changes",
     "subscription_series",
+    "totals_of_applications",
     "waiting_times",
 ]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db import connections
 from django.utils.translation import gettext as _
 
 from apps.analytics.metrics import WAIT_BOUNDS_S
@@ -149,6 +150,49 @@ def message_series(
         point = point_of(hour, period, step)
         found[point] = found.get(point, Figures()) + Figures(*sums)
     return [Point(point.astimezone(period.zone), figures) for point, figures in found.items()]
+
+
+class ChannelHour(NamedTuple):
+    hour: datetime
+    channel_type: str
+    figures: Figures
+
+
+def message_hours(*, application: Application, period: Period, using: str = "default") -> list[ChannelHour]:
+    """The hours in which something happened, by channel: what a page makes several sums of."""
+    rows = _rows(application, period, ["hour", "channel_type"], ALL, using)
+    return [ChannelHour(hour, channel, Figures(*sums)) for hour, channel, *sums in rows]
+
+
+# Every application by the head of the table's key, each a range of its hours.
+_OF_APPLICATIONS = f"""
+    SELECT application_id, {", ".join(f"coalesce(sum({measure}), 0)::bigint" for measure in _ALL)}
+    FROM {MESSAGES} WHERE application_id = ANY(%s) AND hour >= %s AND hour < %s GROUP BY 1
+"""
+
+
+def totals_of_applications(
+    *, application_ids: Sequence[UUID], since: datetime, until: datetime, using: str = "default"
+) -> dict[UUID, Figures]:
+    """For who runs the platform: the figures of each of these applications in which something happened."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_OF_APPLICATIONS, [list(application_ids), since, until])
+        return {key: Figures(*sums) for key, *sums in cursor.fetchall()}
+
+
+_FAILED = f"""
+    SELECT application_id, reason, sum(failed)::bigint FROM {MESSAGES}
+    WHERE application_id = ANY(%s) AND hour >= %s AND failed > 0 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %s
+"""
+
+
+def failures_of_applications(
+    application_ids: Sequence[UUID], since: datetime, limit: int, *, using: str = "default"
+) -> list[tuple[UUID, str, int]]:
+    """Failed messages by application and reason, the most frequent first."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_FAILED, [list(application_ids), since, limit])
+        return [(key, reason, int(count)) for key, reason, count in cursor.fetchall()]
 
 
 def by_hour_of_day(

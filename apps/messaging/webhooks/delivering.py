@@ -27,6 +27,7 @@ from apps.messaging.webhooks.lanes import Lane, delay_s, lane_release, lane_rene
 from apps.messaging.webhooks.models import DeliveryState, WebhookDelivery, WebhookEndpoint
 from apps.messaging.webhooks.payloads import body_of
 from apps.messaging.webhooks.signing import signatures_of
+from apps.tenants.operations.switches import WEBHOOKS, is_on
 from automata_signal import metrics, outgoing
 from automata_signal.celery import Task, send_tasks
 from automata_signal.encryption import DecryptionError
@@ -81,7 +82,8 @@ def deliver_due(*, max_s: float = TASK_MAX_S) -> bool:
 
         while True:
             now = time.monotonic()
-            is_over = now >= ends_at or is_stopping()
+            is_stopped = not is_on(WEBHOOKS)
+            is_over = is_stopped or now >= ends_at or is_stopping()
             if not is_over and len(running) < slots and (now >= claim_at or not running):
                 claimed = lanes_claim(limit=slots - len(running))
                 claim_at = now + CLAIM_EVERY_S
@@ -90,7 +92,7 @@ def deliver_due(*, max_s: float = TASK_MAX_S) -> bool:
                 if not running:
                     return bool(claimed)
             if not running:
-                return True
+                return not is_stopped
             for future in wait(running, timeout=CLAIM_EVERY_S, return_when=FIRST_COMPLETED).done:
                 post = running.pop(future)
                 if not _record(post, _attempt(future)):

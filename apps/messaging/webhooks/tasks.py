@@ -6,6 +6,7 @@ from celery import shared_task
 
 from apps.messaging.webhooks import delivering, disabling, forgetting, routing
 from apps.messaging.webhooks.lanes import is_anything_ready
+from apps.tenants.operations.switches import WEBHOOKS, is_on
 from automata_signal.celery import begun
 
 
@@ -14,7 +15,7 @@ def route_webhooks() -> None:
     """What happened becomes deliveries, and those that are due go to a worker."""
     if routing.route_all():
         routing.queue_route()
-    if is_anything_ready():
+    if is_on(WEBHOOKS) and is_anything_ready():
         delivering.queue_deliver()
 
 

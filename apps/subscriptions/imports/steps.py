@@ -33,6 +33,7 @@ from apps.subscriptions.imports.reading import Record, UnreadableFile, records
 from apps.subscriptions.imports.rejects import REJECT_COLUMNS, RejectedLine, write_part
 from apps.subscriptions.imports.subscriptions import import_subscriptions
 from apps.subscriptions.imports.users import import_users
+from apps.tenants.operations.switches import IMPORTS, is_on
 from automata_signal.celery import Task, send_tasks
 from automata_signal.encryption import DecryptionError
 from automata_signal.errors import FieldProblem
@@ -63,6 +64,8 @@ def queue_import(import_id: UUID) -> None:
 
 def imports_continue() -> int:
     """Queue the imports that nobody is working on; returns how many. Index: `import_working`."""
+    if not is_on(IMPORTS):
+        return 0
     stalled_before = timezone.now() - timedelta(seconds=STALLED_AFTER_S)
     stalled = Import.objects.filter(state__in=WORKING, updated_at__lt=stalled_before)
     ids = list(stalled.order_by("updated_at").values_list("pk", flat=True)[:100])
@@ -74,16 +77,18 @@ def imports_continue() -> int:
 def import_run(import_id: UUID, *, max_s: float = TASK_MAX_S) -> bool:
     """Go on with an import until it is over or `max_s` are; True if there is more to do.
 
-    An error of ours is counted and raised; after `ATTEMPTS` of them at one step the import has failed.
+    An error of ours is counted and raised; after `ATTEMPTS` of them at one step the import has failed. While imports
+    are stopped it rests at its checkpoint, and the sweep goes on with it later.
     """
     ends_at = time.monotonic() + max_s
+    more = False
     try:
-        while (more := _patient_step(import_id)) and time.monotonic() < ends_at:
+        while is_on(IMPORTS) and (more := _patient_step(import_id)) and time.monotonic() < ends_at:
             pass
     except Exception:
         _note_failure(import_id)
         raise
-    return more
+    return more and is_on(IMPORTS)
 
 
 def _patient_step(import_id: UUID) -> bool:

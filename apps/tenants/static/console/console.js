@@ -12,6 +12,12 @@
     if (event.detail.verb !== "get") event.detail.headers["X-CSRFToken"] = token();
   });
 
+  // What asks again every few seconds rests while nobody sees the page.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const trigger = event.target.getAttribute("hx-trigger") || "";
+    if (document.hidden && /\bevery\b/.test(trigger) && !/\bload\b/.test(trigger)) event.preventDefault();
+  });
+
   // <button data-copy="#id">: copies a field's value or an element's text, and says so.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
