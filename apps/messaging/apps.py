@@ -16,7 +16,13 @@ class MessagingConfig(AppConfig):
         from apps.messaging.credentials import register_secret_checks
         from apps.messaging.email.contents import register_email
         from apps.messaging.email.shown import show_letter
-        from apps.messaging.erasing import erase_messages, export_messages
+        from apps.messaging.erasing import (
+            count_inbox,
+            count_messages,
+            erase_messages,
+            export_messages,
+            read_messages,
+        )
         from apps.messaging.figures import register_figures
         from apps.messaging.inbox.services import erase_inbox, export_inbox, inbox_deliver
         from apps.messaging.kakao.preparing import register_kakao
@@ -27,7 +33,12 @@ class MessagingConfig(AppConfig):
         from apps.messaging.recorders import register
         from apps.messaging.sms import register_gateways
         from apps.messaging.webhooks.figures import register_figures as register_webhook_figures
-        from apps.subscriptions.erasure import register_eraser, register_exporter
+        from apps.subscriptions.erasure import (
+            register_counter,
+            register_eraser,
+            register_exporter,
+            register_reader,
+        )
         from apps.subscriptions.preferences.notices import register_notifier
         from apps.tenants.channels import ChannelType
         from apps.tenants.providers import on_breaker_closed
@@ -53,4 +64,7 @@ class MessagingConfig(AppConfig):
         register_notifier(notice_send)
         register_eraser(erase_messages)
         register_exporter("messages", export_messages)
+        register_reader("messages", read_messages)
+        register_counter("messages", count_messages)
+        register_counter("inbox", count_inbox)
         register_exporter("inbox", export_inbox)

@@ -9,11 +9,14 @@ from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
 
+from apps.messaging.inbox.models import InboxItem
 from apps.messaging.models import Dispatch, DispatchBatch, Message
-from apps.messaging.selectors import message_content, messages_of_user
+from apps.messaging.selectors import message_content, message_events, messages_of_user
+from apps.subscriptions.erasure import Page
 from apps.subscriptions.models import AppUser
 
 EXPORT_MAX = 10_000
+PAGE_ROWS = 500
 
 
 def erase_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
@@ -52,13 +55,43 @@ def _dispatches_to_nobody_else(messages: QuerySet[Message]) -> list[UUID]:
 def export_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> list[dict[str, Any]]:
     """The person's messages, newest first, `EXPORT_MAX` at most."""
     messages = messages_of_user(user).select_related("dispatch")
-    return [
+    return [_exported(message) for message in messages.order_by("-id")[:EXPORT_MAX]]
+
+
+def read_messages(user: AppUser, subscription_ids: Sequence[UUID], after: str) -> Page:
+    """All of the person's messages, newest first, each with what happened to it; page by page."""
+    messages = messages_of_user(user).select_related("dispatch")
+    if after:
+        messages = messages.filter(pk__lt=UUID(after))
+    found = list(messages.order_by("-id")[: PAGE_ROWS + 1])
+    page = found[:PAGE_ROWS]
+    rows = [
         {
-            "id": str(message.pk),
-            "channel_type": message.channel_type,
-            "status": message.status,
-            "created_at": message.created_at.isoformat(),
-            "content": {key: message_content(message)[key] for key in ("title", "body", "data")},
+            **_exported(message),
+            "events": [
+                {"event": event.event_type, "occurred_at": event.occurred_at} for event in message_events(message)
+            ],
         }
-        for message in messages.order_by("-id")[:EXPORT_MAX]
+        for message in page
     ]
+    return Page(rows, str(page[-1].pk) if len(found) > PAGE_ROWS else "")
+
+
+def count_messages(user: AppUser, subscription_ids: Sequence[UUID]) -> int:
+    """Messages with the person's name on them."""
+    return messages_of_user(user).count()
+
+
+def count_inbox(user: AppUser, subscription_ids: Sequence[UUID]) -> int:
+    """By `one_inbox_item_per_dispatch`, which begins with the owner."""
+    return InboxItem.objects.filter(owner_id__in=[user.pk, *subscription_ids]).count()
+
+
+def _exported(message: Message) -> dict[str, Any]:
+    return {
+        "id": str(message.pk),
+        "channel_type": message.channel_type,
+        "status": message.status,
+        "created_at": message.created_at.isoformat(),
+        "content": {key: message_content(message)[key] for key in ("title", "body", "data")},
+    }

@@ -6,6 +6,10 @@ class SubscriptionsConfig(AppConfig):
     verbose_name = "Users and subscriptions"
 
     def ready(self) -> None:
+        from apps.subscriptions.data_requests.copies import DOWNLOAD_KIND as COPY_KIND
+        from apps.subscriptions.data_requests.running import forget_requests
+        from apps.subscriptions.data_requests.sections import register_sections
+        from apps.subscriptions.data_requests.services import open_copy
         from apps.subscriptions.erasure import register_eraser, register_exporter
         from apps.subscriptions.imports.cleaning import forget_erased
         from apps.subscriptions.imports.rejects import DOWNLOAD_KIND
@@ -15,5 +19,8 @@ class SubscriptionsConfig(AppConfig):
 
         register_eraser(forget_erased)
         register_eraser(forget_choices)
+        register_eraser(forget_requests)
         register_exporter("choices", export_choices)
+        register_sections()
+        register_download(COPY_KIND, open_copy)
         register_download(DOWNLOAD_KIND, open_rejects)

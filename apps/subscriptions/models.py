@@ -11,6 +11,7 @@ from django.db.models import F, Func, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from apps.subscriptions.data_requests.models import DataRequest as DataRequest
 from apps.subscriptions.imports.models import Import as Import
 from apps.subscriptions.preferences.models import ActiveHours as ActiveHours
 from apps.subscriptions.preferences.models import ConsentEvent as ConsentEvent
@@ -47,6 +48,8 @@ class AppUser(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), default=timezone.now, editable=False)
     last_active_at = models.DateTimeField(_("last active"), null=True, blank=True)
+    is_test = models.BooleanField(_("in the test group"), default=False, db_default=False)
+    """Whether test sends may go to this user: somebody of the application's own people."""
     is_archived = models.BooleanField(_("archived"), default=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
@@ -58,7 +61,16 @@ class AppUser(models.Model):
         verbose_name_plural = _("users")
         base_manager_name = "with_archived"
         constraints = (models.UniqueConstraint(fields=("application", "external_id"), name="one_user_per_external_id"),)
-        indexes = (models.Index(fields=("application", "id"), name="user_by_application"),)
+        indexes = (
+            models.Index(fields=("application", "id"), name="user_by_application"),
+            models.Index(fields=("application", "id"), name="user_test_group", condition=Q(is_test=True)),
+            # For who knows how an external id begins: `LIKE 'abc%'` needs an index that compares by characters.
+            models.Index(
+                fields=("application", "external_id"),
+                name="user_by_prefix",
+                opclasses=("uuid_ops", "varchar_pattern_ops"),
+            ),
+        )
 
     def __str__(self) -> str:
         return self.external_id

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.subscriptions.handles import handle_fits
-from apps.subscriptions.models import AppUser, Subscription
+from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.subscriptions.services.users import is_erased
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.errors import NotFound
@@ -77,3 +77,26 @@ def users_list(*, application: Application, external_id: str | None = None) -> S
     """Live users, newest first."""
     rows = AppUser.objects.for_application(application)
     return rows if external_id is None else rows.filter(external_id=external_id)  # type: ignore[no-any-return]
+
+
+TEST_USERS_MAX = 200
+
+
+def test_users(application: Application) -> ScopedQuerySet[AppUser]:
+    """Live users of the test group, newest first, `TEST_USERS_MAX` at most. Index: `user_test_group`."""
+    rows = AppUser.objects.for_application(application).filter(is_test=True).order_by("-pk")
+    return rows[:TEST_USERS_MAX]  # type: ignore[no-any-return]
+
+
+test_users.__test__ = False  # type: ignore[attr-defined]  # no test, whatever pytest thinks of the name
+
+
+def once_linked(user: AppUser) -> set[UUID]:
+    """The subscriptions that are the user's, and those that were: by `subscription_event_of_user`. Kept on the row."""
+    known: set[UUID] | None = getattr(user, "_once_linked", None)
+    if known is None:
+        now = Subscription.with_archived.filter(user=user).values_list("pk", flat=True)
+        once = SubscriptionEvent.objects.filter(application_id=user.application_id, user=user)
+        known = {*now, *once.values_list("subscription_id", flat=True)}
+        user._once_linked = known  # type: ignore[attr-defined]
+    return known

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from celery import shared_task
 
+from apps.subscriptions.data_requests import running
 from apps.subscriptions.imports import cleaning, steps
 from apps.subscriptions.preferences.notices import AT_ONCE, confirmations_find, notices_send
 from apps.subscriptions.preferences.opt_in import opt_ins_expire
+from automata_signal.celery import begun
 
 NOTICES_S = 20.0
 """How long one task sends notices; the next one goes on."""
@@ -46,3 +48,18 @@ def find_confirmations() -> None:
         pass
     while opt_ins_expire(limit=500) == 500:
         pass
+
+
+@shared_task(name="subscriptions.run_data_requests")
+def run_data_requests(mark: str = "") -> None:
+    """People's requests about their own data, in steps."""
+    if mark:
+        begun(mark)
+    if running.data_requests_run():
+        running.queue_work()
+
+
+@shared_task(name="subscriptions.continue_data_requests")
+def continue_data_requests() -> None:
+    running.data_requests_continue()
+    running.copies_forget()

@@ -8,6 +8,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.messaging.models import Message
+from apps.subscriptions.data_requests.running import data_requests_run
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.tenants.access import key_digest
 from apps.tenants.models import ApiKey, Application, ChannelCredential, Membership, Operator, Role
@@ -268,6 +269,7 @@ def test_erasing_asks_for_the_external_id(world, member):
     support, user = member(Role.SUPPORT), world["subscriptions.AppUser"]
     assert "not the external id" in text_of(support.post(button(user, "erase"), {"external_id": "somebody"}))
     assert support.post(button(user, "erase"), {"external_id": user.external_id}).status_code == 302
+    data_requests_run()
     assert support.get(page_of(user)).status_code == 200
     assert AppUser.with_archived.get(pk=user.pk).external_id == f"erased:{user.pk}"
 

@@ -23,6 +23,8 @@ class ImportMode(models.TextChoices):
 
 
 class ImportState(models.TextChoices):
+    MAPPING = "mapping", _("Columns to be confirmed")
+    """Uploaded at the console: somebody still says what its columns are."""
     WAITING = "waiting", _("Waiting")
     CHECKING = "checking", _("Being checked")
     CHECKED = "checked", _("Checked")
@@ -34,7 +36,7 @@ class ImportState(models.TextChoices):
 
 WORKING = (ImportState.WAITING, ImportState.CHECKING, ImportState.RUNNING)
 """A worker is at it, or is to be."""
-OPEN = (*WORKING, ImportState.CHECKED)
+OPEN = (*WORKING, ImportState.MAPPING, ImportState.CHECKED)
 
 
 class OnConflict(models.TextChoices):

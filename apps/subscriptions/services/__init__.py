@@ -23,7 +23,14 @@ from apps.subscriptions.services.subscriptions import (
     subscription_update,
     subscription_update_token,
 )
-from apps.subscriptions.services.users import user_archive, user_create, user_erase, user_export, user_update
+from apps.subscriptions.services.users import (
+    user_archive,
+    user_create,
+    user_erase,
+    user_export,
+    user_update,
+    users_set_test,
+)
 
 __all__ = [
     "Strike",
@@ -47,4 +54,5 @@ __all__ = [
     "user_erase",
     "user_export",
     "user_update",
+    "users_set_test",
 ]

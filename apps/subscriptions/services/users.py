@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +29,7 @@ ON CONFLICT (application_id, external_id) DO UPDATE
   SET last_active_at = excluded.last_active_at, is_archived = false, archived_at = NULL,
       updated_at = CASE WHEN subscriptions_appuser.is_archived THEN excluded.updated_at
                         ELSE subscriptions_appuser.updated_at END
-RETURNING id, properties, created_at, updated_at
+RETURNING id, properties, created_at, updated_at, is_test
 """
 _CREATE = """
 INSERT INTO subscriptions_appuser
@@ -48,7 +48,7 @@ def user_for_login(*, application: Application, external_id: str) -> AppUser:
     values: dict[str, Any] = {"id": new_id(), "application_id": application.pk, "external_id": external_id, "now": now}
     with connection.cursor() as cursor:
         cursor.execute(_LOGIN, values)
-        user_id, properties, created_at, updated_at = cursor.fetchone()
+        user_id, properties, created_at, updated_at, is_test = cursor.fetchone()
     user = AppUser(
         id=user_id,
         application=application,
@@ -57,6 +57,7 @@ def user_for_login(*, application: Application, external_id: str) -> AppUser:
         created_at=created_at,
         updated_at=updated_at,
         last_active_at=now,
+        is_test=is_test,
     )
     user._state.adding = False
     user._state.db = connection.alias
@@ -95,14 +96,30 @@ def user_create(*, application: Application, external_id: str, properties: Mappi
     return AppUser.with_archived.get(pk=made[0])
 
 
-def user_update(*, user: AppUser, properties: Mapping[str, Any], replace: bool = False) -> AppUser:
-    """Lay `properties` over those there are (None removes one), or put them in their place."""
+def user_update(
+    *,
+    user: AppUser,
+    properties: Mapping[str, Any] | None = None,
+    replace: bool = False,
+    is_test: bool | None = None,
+) -> AppUser:
+    """Lay `properties` over those there are (None removes one), or put them in their place; `is_test` says whether the
+    user is in the test group. None leaves either as it is."""
     with transaction.atomic():
         row = user_lock(user=user)
-        row.properties = merged_properties({} if replace else row.properties, properties)
+        if properties is not None:
+            row.properties = merged_properties({} if replace else row.properties, properties)
+        if is_test is not None:
+            row.is_test = is_test
         row.updated_at = timezone.now()
-        row.save(update_fields=["properties", "updated_at"])
+        row.save(update_fields=["properties", "is_test", "updated_at"])
     return row
+
+
+def users_set_test(*, application: Application, user_ids: Sequence[UUID], is_test: bool) -> int:
+    """Put live users into the application's test group, or take them out; how many that changed."""
+    rows = AppUser.objects.for_application(application).filter(pk__in=user_ids).exclude(is_test=is_test)
+    return rows.update(is_test=is_test, updated_at=timezone.now())
 
 
 def user_archive(*, user: AppUser, setter: Setter = Setter.PERSON, source: str | None = None) -> AppUser:
@@ -150,6 +167,7 @@ def user_erase(*, user: AppUser, setter: Setter = Setter.PERSON, source: str | N
             change.save()
         row.external_id = f"{ERASED_PREFIX}{row.pk}"
         row.properties = {}
+        row.is_test = False
         row.last_active_at = None
         row.is_archived = True
         row.updated_at = timezone.now()
@@ -167,18 +185,18 @@ def user_export(*, user: AppUser) -> dict[str, Any]:
     subscriptions = list(Subscription.with_archived.filter(user=user).order_by("id"))
     ids = [subscription.pk for subscription in subscriptions]
     return {
-        "user": _columns(user, "application"),
-        "subscriptions": [_export_subscription(subscription) for subscription in subscriptions],
+        "user": export_columns(user, "application"),
+        "subscriptions": [export_subscription(subscription) for subscription in subscriptions],
         "subscription_events": _export_events(user, ids),
         **export_above(user, ids),
     }
 
 
-def _export_subscription(subscription: Subscription) -> dict[str, Any]:
+def export_subscription(subscription: Subscription) -> dict[str, Any]:
     is_address = subscription.type in MESSAGING_TYPES
     hidden = ("application", "user", "token", "token_digest", "handle_version")
     return {
-        **_columns(subscription, *hidden),
+        **export_columns(subscription, *hidden),
         "token": subscription.token if is_address else subscription.masked_token,
     }
 
@@ -186,10 +204,10 @@ def _export_subscription(subscription: Subscription) -> dict[str, Any]:
 def _export_events(user: AppUser, subscription_ids: list[UUID]) -> list[dict[str, Any]]:
     """By the index on (subscription, id); what other users did on a shared device is theirs."""
     events = SubscriptionEvent.objects.filter(subscription_id__in=subscription_ids, user_id=user.pk).order_by("id")
-    return [_columns(event, "application", "user", "position") for event in events]
+    return [export_columns(event, "application", "user", "position") for event in events]
 
 
-def _columns(row: AppUser | Subscription | SubscriptionEvent, *hidden: str) -> dict[str, Any]:
+def export_columns(row: AppUser | Subscription | SubscriptionEvent, *hidden: str) -> dict[str, Any]:
     """The row's own columns; not what PostgreSQL derives from them."""
     fields = [field for field in row._meta.concrete_fields if field.name not in hidden and not field.generated]
     return {field.attname: getattr(row, field.attname) for field in fields}

@@ -26,6 +26,8 @@ class Panel:
     context: Mapping[str, Any] = field(default_factory=dict)
     before: bool = False
     """Above the form instead of below it."""
+    is_aside: bool = False
+    """Narrow enough to stand at the side, on pages that have one."""
 
 
 PanelMaker = Callable[[HttpRequest, Any], Panel | None]

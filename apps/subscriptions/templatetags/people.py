@@ -1,0 +1,20 @@
+"""`{% load people %}`: countries, properties and tags in the words of who reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from babel import Locale
+from django import template
+from django.utils.translation import get_language
+
+from apps.subscriptions.console.person import values_of
+
+register = template.Library()
+register.filter("as_values", values_of)
+
+
+@register.filter
+def country_name(code: Any) -> str:
+    """`KR` → South Korea."""
+    return str(Locale.parse(get_language() or "en", sep="-").territories.get(code, code or ""))
