@@ -8,6 +8,10 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import FSMField, transition
 from simple_history.models import HistoricalRecords
 
+from apps.campaigns.approvals.models import CampaignApproval as CampaignApproval
+from apps.campaigns.experiments.models import Experiment as Experiment
+from apps.campaigns.experiments.models import Variant as Variant
+from apps.campaigns.experiments.models import VariantTally as VariantTally
 from apps.messaging.models import Dispatch, MessageTemplate, Priority, Purpose
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, ScopedQuerySet
@@ -93,6 +97,8 @@ class MessageCampaign(models.Model):
     )
     """Partial: who is beyond it gets a message that failed of `quota_exceeded`."""
     targeting_criteria = models.JSONField(_("audience"), default=dict, blank=True)
+    is_audience_chosen = models.BooleanField(default=True, db_default=True, editable=False)
+    """Whether somebody has said who gets it: a draft begins without, and everybody is chosen on purpose."""
     scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
     scheduled_time_zone = models.CharField(_("in time zone"), max_length=64, blank=True)
     status = FSMField(_("status"), choices=CampaignStatus.choices, default=CampaignStatus.DRAFT, protected=True)
@@ -107,6 +113,10 @@ class MessageCampaign(models.Model):
     fanout_after_id = models.UUIDField(null=True, editable=False)
     """Checkpoint: subscriptions up to this one are in slices."""
     fanout_done_at = models.DateTimeField(null=True, editable=False)
+    has_variants = models.BooleanField(default=False, db_default=False, editable=False)
+    """It tests several contents (`apps.campaigns.experiments`)."""
+    awaits_winner = models.BooleanField(default=False, db_default=False, editable=False)
+    """The test's part of the audience is cut, and the rest waits until somebody, or the rule, has chosen."""
     reserved_left = models.PositiveBigIntegerField(default=0, editable=False)
     """Messages that were reserved at launch and are not in slices yet."""
     is_over_quota = models.BooleanField(default=False, editable=False)
@@ -130,6 +140,8 @@ class MessageCampaign(models.Model):
             "fanout_done_at",
             "reserved_left",
             "is_over_quota",
+            "has_variants",
+            "awaits_winner",
             "dispatch",
         ]
     )

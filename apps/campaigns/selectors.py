@@ -94,6 +94,15 @@ def audience_size(*, application: Application, predicate: Predicate, channel_typ
     return int(_rows("SELECT count(*)", application, predicate, channel_type)[0][0])
 
 
+def audience_size_up_to(*, application: Application, predicate: Predicate, channel_type: str, limit: int) -> int:
+    """As `audience_size`, but no further than `limit`: for who asks whether it is more than that."""
+    sql, params = _statement("SELECT 1", application, predicate, channel_type, f"LIMIT {limit:d}")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM ({sql}) found", params)
+        (count,) = cursor.fetchone()
+    return int(count)
+
+
 def audience_types(*, application: Application, predicate: Predicate, channel_type: str) -> set[str]:
     """The types of subscriptions in an audience, each found by its first one (index `subscription_reachable`)."""
     return {
@@ -144,14 +153,27 @@ def _rows(
     *,
     types: list[str] | None = None,
 ) -> list[tuple[Any, ...]]:
+    sql, params = _statement(select, application, predicate, channel_type, tail, types=types)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _statement(
+    select: str,
+    application: Application,
+    predicate: Predicate,
+    channel_type: str,
+    tail: str,
+    *,
+    types: list[str] | None = None,
+) -> tuple[str, list[Any]]:
     sql = (
         f"{select} FROM {predicate.from_clause} WHERE s.application_id = %s AND s.type = ANY(%s)"
         f" AND {REACHABLE} AND ({predicate.sql}) {tail}"
     )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [application.pk, types or list(subscription_types_of(channel_type)), *predicate.params])
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
+    return sql, [application.pk, types or list(subscription_types_of(channel_type)), *predicate.params]
 
 
 # --- Figures -------------------------------------------------------------------------------------------------------
@@ -178,6 +200,8 @@ class CampaignStats:
     """Messages that are successful or failed, 0 to 1 of `total`; 1 only when nothing is left to cut into slices."""
     rates: dict[str, float | None]
     fanout_done: bool
+    awaits_winner: bool
+    """The test of its variants is cut, and the rest of the audience waits for the winner."""
     started_at: datetime | None
     finished_at: datetime | None
     elapsed_s: float | None
@@ -220,7 +244,8 @@ def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
             "received": _share(campaign.received_count, campaign.successful_count),
             "converted": _share(campaign.converted_count, campaign.received_count),
         },
-        fanout_done=campaign.fanout_done_at is not None,
+        fanout_done=campaign.fanout_done_at is not None and not campaign.awaits_winner,
+        awaits_winner=campaign.awaits_winner and campaign.status in _UNDER_WAY,
         started_at=campaign.sent_at,
         finished_at=campaign.completed_at,
         elapsed_s=elapsed_s,
@@ -228,10 +253,15 @@ def campaign_stats(campaign: MessageCampaign) -> CampaignStats:
     )
 
 
+_UNDER_WAY = (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
+
+
 def _progress(campaign: MessageCampaign, settled: int) -> float:
     if campaign.status == CampaignStatus.COMPLETED:
         return 1.0
     share = _share(settled, campaign.total_recipients) or 0.0
+    if campaign.awaits_winner:  # the recipients so far are those of the test
+        return round(share * campaign.experiment.test_percent / 100, 4)
     return share if campaign.fanout_done_at else min(share, 0.99)
 
 

@@ -18,6 +18,22 @@ from apps.tenants.models import ChannelCredential, Role
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.admin.test_rows import errors_of
 
+NEW = "/admin/campaigns/messagecampaign/add/?advanced=1"
+"""The plain form, with everything of a campaign."""
+
+
+def plain(campaign) -> str:
+    """The plain form of a draft."""
+    return page_of(campaign) + "?advanced=1"
+
+
+def step_of(campaign, name: str) -> str:
+    return address("campaigns.MessageCampaign", "step", campaign.pk, name)
+
+
+def part_of(campaign, name: str) -> str:
+    return address("campaigns.MessageCampaign", "part", campaign.pk, name)
+
 
 def form(world, **changes) -> dict[str, str]:
     return {
@@ -47,7 +63,7 @@ def reread(campaign: MessageCampaign) -> MessageCampaign:
 
 def test_a_draft_is_made_and_changed_through_the_services(world, member):
     marketer = member(Role.MARKETER)
-    assert marketer.post(address("campaigns.MessageCampaign", "add"), form(world)).status_code == 302
+    assert marketer.post(NEW, form(world)).status_code == 302
     campaign = MessageCampaign.objects.get(name="Summer")
     assert campaign.created_by.startswith("marketer-")
     criteria = '{"segment": "' + str(world["campaigns.Segment"].pk) + '"}'
@@ -55,13 +71,13 @@ def test_a_draft_is_made_and_changed_through_the_services(world, member):
     assert marketer.post(page_of(campaign), changed).status_code == 302
     campaign = reread(campaign)
     assert campaign.name == "Summer 2"
-    assert "Aurora segment" in text_of(marketer.get(page_of(campaign)))
+    assert "Aurora segment" in text_of(marketer.get(page_of(campaign), follow=True))
     assert "Summer 2" in text_of(marketer.get(page_of(campaign, "history")))
 
 
 def test_what_a_service_refuses_is_an_error_on_the_named_field(world, member):
     marketer = member(Role.MARKETER)
-    place = address("campaigns.MessageCampaign", "add")
+    place = NEW
     wrong = {
         "targeting_criteria": '{"field": "nonsense", "op": "eq", "value": 1}',
         "ttl_s": "99999999",
@@ -142,7 +158,7 @@ def test_an_illegal_step_shows_the_refusal(draft, member):
 
 def test_only_buttons_that_fit_the_state_are_offered(draft, world, member):
     marketer = member(Role.MARKETER)
-    shown = text_of(marketer.get(page_of(draft)))
+    shown = text_of(marketer.get(plain(draft)))
     assert button(draft, "launch") in shown
     assert button(draft, "pause") not in shown
     running = world["campaigns.MessageCampaign"]
@@ -231,12 +247,13 @@ def test_what_people_wrote_is_never_markup(world, member):
     marketer = member(Role.MARKETER)
     evil = "<script>alert(1)</script>"
     given = form(world, name=evil, title=evil, body=evil, data='{"a": "</pre><script>alert(1)</script>"}')
-    assert marketer.post(address("campaigns.MessageCampaign", "add"), given).status_code == 302
+    assert marketer.post(NEW, given).status_code == 302
     campaign = MessageCampaign.objects.get(name=evil)
     places = [page_of(campaign), button(campaign, "launch"), list_of("campaigns.MessageCampaign")]
     assert marketer.post(button(campaign, "test"), {"external_ids": "Aurora-user"}).status_code == 302
     message = Message.objects.order_by("-id").first()
-    for place in [*places, page_of(campaign, "history"), page_of(message), "/admin/"]:
+    steps = [step_of(campaign, name) for name in ("basics", "audience", "content", "schedule", "check", "launch")]
+    for place in [*places, *steps, plain(campaign), page_of(campaign, "history"), page_of(message), "/admin/"]:
         assert evil not in text_of(marketer.get(place)), place
 
 
@@ -248,6 +265,6 @@ def test_the_language_is_switched(root):
 def test_no_page_asks_another_host(world, root):
     import re
 
-    for place in ("/admin/", page_of(world["campaigns.MessageCampaign"]), address("campaigns.MessageCampaign", "add")):
+    for place in ("/admin/", page_of(world["campaigns.MessageCampaign"]), NEW):
         shown = text_of(root.get(place))
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', shown), place

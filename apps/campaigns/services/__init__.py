@@ -4,13 +4,16 @@
 in, simple-history knows them from the request.
 """
 
+from apps.campaigns.services.approval import approval_approve, approval_ask, approval_reject
 from apps.campaigns.services.drafts import (
     CampaignFields,
     campaign_content,
     campaign_create,
     campaign_delete,
+    campaign_plan,
     campaign_update,
 )
+from apps.campaigns.services.duplicate import campaign_duplicate
 from apps.campaigns.services.fanout import (
     campaigns_continue_fanouts,
     fan_out,
@@ -35,12 +38,17 @@ from apps.campaigns.services.segments import segment_create, segment_delete, seg
 __all__ = [
     "TEST_RECIPIENTS_MAX",
     "CampaignFields",
+    "approval_approve",
+    "approval_ask",
+    "approval_reject",
     "campaign_cancel",
     "campaign_content",
     "campaign_create",
     "campaign_delete",
+    "campaign_duplicate",
     "campaign_launch",
     "campaign_pause",
+    "campaign_plan",
     "campaign_requeue_failed",
     "campaign_resume",
     "campaign_schedule",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import datetime, time
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -10,7 +10,10 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.campaigns.audience import compiled, normalise
-from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.campaigns.experiments.planning import ExperimentPlan, plan_set, variants_check
+from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign
+from apps.campaigns.moments import scheduled_moment
+from apps.campaigns.services.approval import approval_withdraw_if_changed
 from apps.campaigns.services.rows import EDITABLE, locked, refuse_state, save
 from apps.campaigns.services.segments import lock_segments
 from apps.campaigns.services.timing import TIMING, timing_set
@@ -43,6 +46,7 @@ class CampaignFields(TypedDict, total=False):
     category: str
     when_over_quota: str
     targeting_criteria: Criteria
+    experiment: ExperimentPlan | None
     local_time: time | None
     at_active_hours: bool
 
@@ -55,12 +59,14 @@ def campaign_create(
 
     Raises `ValidationFailed` with the field.
     """
-    campaign = MessageCampaign(application=application, created_by=created_by[:200])
+    campaign = MessageCampaign(application=application, created_by=created_by[:200], is_audience_chosen=False)
     timing = _timing(fields)
     _assign(campaign, fields)
     campaign._change_reason = by[:100] or None  # type: ignore[attr-defined]
     campaign.save()
     timing_set(campaign, timing)
+    if "experiment" in fields:
+        plan_set(campaign, fields["experiment"])
     return campaign
 
 
@@ -72,10 +78,33 @@ def campaign_update(*, campaign: MessageCampaign, by: str = "", **fields: Unpack
         refuse_state(row, "a change", list(EDITABLE))
     timing_set(row, _timing(fields))
     _assign(row, fields)
+    if "experiment" in fields:
+        plan_set(row, fields["experiment"])
     if row.status == CampaignStatus.SCHEDULED:
-        campaign_content(row)
+        _refuse_unsendable(row)
     if fields:
-        save(row, *("template" if name == "template_id" else name for name in fields), by=by)
+        columns = ["template" if name == "template_id" else name for name in fields if name != "experiment"]
+        save(row, *columns, "is_audience_chosen", by=by)
+    approval_withdraw_if_changed(row)
+    return row
+
+
+@transaction.atomic
+def campaign_plan(
+    *, campaign: MessageCampaign, at: datetime | None, time_zone: str = "", by: str = ""
+) -> MessageCampaign:
+    """When the draft is to be launched: at once (`at` None), or at a moment as `campaign_schedule` reads it. It stays a
+    draft, and nothing leaves by itself. Raises `Conflict`, and `ValidationFailed` for the time."""
+    row = locked(campaign)
+    if row.status != CampaignStatus.DRAFT:
+        refuse_state(row, "planning", [CampaignStatus.DRAFT])
+    row.scheduled_at, row.scheduled_time_zone = None, ""
+    if at is not None:
+        moment = scheduled_moment(at, time_zone=time_zone, default_time_zone=row.application.time_zone)
+        row.scheduled_at, row.scheduled_time_zone = moment
+    row.campaign_type = CampaignType.ONE_TIME if at is None else CampaignType.SCHEDULED
+    save(row, "scheduled_at", "scheduled_time_zone", "campaign_type", by=by)
+    approval_withdraw_if_changed(row)
     return row
 
 
@@ -88,6 +117,13 @@ def campaign_delete(*, campaign: MessageCampaign, by: str = "") -> None:
     row._change_reason = by[:100] or None  # type: ignore[attr-defined]
     timing_set(row, {"local_time": None, "at_active_hours": False})
     row.delete()
+
+
+def _refuse_unsendable(campaign: MessageCampaign) -> None:
+    if campaign.has_variants:
+        variants_check(campaign, campaign_content)
+    else:
+        campaign_content(campaign)
 
 
 def campaign_content(campaign: MessageCampaign) -> ContentSource:
@@ -161,6 +197,7 @@ def _assign(campaign: MessageCampaign, fields: CampaignFields) -> None:
         lock_segments(campaign.application)  # a segment cannot be deleted while a reference to it is made
         compiled(campaign.application, fields["targeting_criteria"], field="targeting_criteria")
         campaign.targeting_criteria = normalise(fields["targeting_criteria"])
+        campaign.is_audience_chosen = True
     if _has_content(campaign):
         campaign_content(campaign)
 

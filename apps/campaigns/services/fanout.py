@@ -10,6 +10,8 @@ the same time need not wait. An advisory lock keeps a second fan-out of a campai
 Messages are reserved before they are cut: at launch, where quota or credit limit the channel (`reserved_left`), or by
 the step itself. The audience may have grown since; what then does not fit is cut all the same, into batches that are
 over the quota, whose messages fail. So everybody in the audience is accounted for.
+
+A campaign with variants is cut by `experiments.running` in the same steps, with the same checkpoint.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from apps.campaigns.experiments import running
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging import charges
 from apps.messaging.dispatches import dispatch_slice
@@ -97,13 +100,21 @@ def _cut(campaign_id: UUID, limit: int) -> Step:
     if campaign.fanout_after_id is None:
         limit = min(limit, FIRST_STEP_BATCHES * settings.BATCH_SIZE)
     reserved = campaign.reserved_left
-    sliced = dispatch_slice(
-        dispatch=campaign.dispatch,
-        after_id=campaign.fanout_after_id,
-        limit=min(limit, reserved) if reserved else limit,
-        is_over_quota=campaign.is_over_quota and not reserved,
-    )
+    limit = min(limit, reserved) if reserved else limit
+    is_over_quota = campaign.is_over_quota and not reserved
+    cut = None
+    if campaign.has_variants:
+        cut = running.parts_slice(campaign, limit=limit, is_over_quota=is_over_quota)
+        sliced = cut.sliced
+    else:
+        sliced = dispatch_slice(
+            dispatch=campaign.dispatch,
+            after_id=campaign.fanout_after_id,
+            limit=limit,
+            is_over_quota=is_over_quota,
+        )
     is_last = sliced.last_id is None
+    awaits_winner = cut is not None and cut.awaits_winner
     left = reserved - sliced.recipients if reserved else 0
     unmoved = MessageCampaign.objects.filter(pk=campaign_id, status=CampaignStatus.RUNNING, fanout_done_at=None)
     if campaign.fanout_after_id is None:
@@ -114,14 +125,17 @@ def _cut(campaign_id: UUID, limit: int) -> Step:
         fanout_after_id=sliced.last_id or campaign.fanout_after_id,
         fanout_done_at=timezone.now() if is_last else None,
         total_recipients=F("total_recipients") + sliced.recipients,
-        reserved_left=0 if is_last else left,
+        reserved_left=0 if is_last and not awaits_winner else left,
+        awaits_winner=awaits_winner,
     )
     if not moved:  # paused or canceled while the slice was made: it never was
         transaction.set_rollback(True)
         return Step.STOPPED
+    if cut is not None:
+        running.parts_count(cut)
     if not reserved and not campaign.is_over_quota:
         _reserve(campaign, sliced.recipients)
-    if is_last and left:
+    if is_last and left and not awaits_winner:
         give_back(campaign, left)
     return Step.DONE if is_last else Step.MORE
 

@@ -12,22 +12,22 @@ from django.utils import timezone
 
 from apps.billing.entitlements import require_feature
 from apps.billing.models import Feature
-from apps.campaigns.audience import compiled, freeze
+from apps.campaigns.experiments import running
+from apps.campaigns.experiments.planning import variant_view, variants_check
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota
 from apps.campaigns.moments import scheduled_moment
 from apps.campaigns.selectors import audience_size, audience_types
+from apps.campaigns.services.approval import audience_of, refuse_unapproved
 from apps.campaigns.services.drafts import campaign_chain, campaign_content
 from apps.campaigns.services.fanout import give_back, queue_fan_out
+from apps.campaigns.services.orders import order_create
 from apps.campaigns.services.rows import locked, move, refuse_state, refuse_wrong_state
 from apps.messaging import charges
 from apps.messaging.adapters.registry import adapters_for, subscription_types_of
 from apps.messaging.chains.following import is_waiting
-from apps.messaging.chains.steps import chain_create
 from apps.messaging.content import ContentSource
-from apps.messaging.courtesy.wanted import wanted
 from apps.messaging.dispatches import (
     dispatch_cancel,
-    dispatch_create,
     dispatch_is_done,
     dispatch_pause,
     dispatch_resume,
@@ -58,7 +58,8 @@ def campaign_schedule(*, campaign: MessageCampaign, at: datetime, time_zone: str
     row = locked(campaign)
     refuse_wrong_state(row, "schedule")
     moment = scheduled_moment(at, time_zone=time_zone, default_time_zone=row.application.time_zone)
-    _check_ready(row)
+    _content, predicate = check_ready(row)
+    refuse_unapproved(row, predicate, at=moment.at)
     row.scheduled_at, row.scheduled_time_zone = moment
     row.campaign_type = CampaignType.SCHEDULED
     move(row, "schedule", "scheduled_at", "scheduled_time_zone", "campaign_type", by=by)
@@ -80,12 +81,12 @@ def campaign_launch(*, campaign: MessageCampaign, by: str = "") -> MessageCampai
     """Start sending: content and audience are fixed as they are now, and the fan-out is queued.
 
     Raises `ValidationFailed` for a content that cannot be sent, and `Conflict` with one of the codes CAMPAIGN_STATE,
-    APPLICATION_INACTIVE, TEMPLATE_INACTIVE, CREDENTIAL_MISSING, AUDIENCE_EMPTY; and, with the number that would fit,
-    `QuotaExceeded` or `CreditExhausted` for an audience that does not, unless it is to be sent to in part.
+    APPLICATION_INACTIVE, TEMPLATE_INACTIVE, CREDENTIAL_MISSING, AUDIENCE_EMPTY, APPROVAL_REQUIRED; and, with the number
+    that would fit, `QuotaExceeded` or `CreditExhausted` for an audience that does not, unless it may be sent in part.
     """
     row = locked(campaign)
     refuse_wrong_state(row, "launch")
-    _launch(row, by=by)
+    _launch(row, at=None, by=by)
     return row
 
 
@@ -129,21 +130,23 @@ def campaign_test(
     campaign: MessageCampaign,
     external_ids: Sequence[str] = (),
     subscription_ids: Sequence[UUID] = (),
+    variant: str = "",
 ) -> SendResult:
     """Send what the campaign would send now to up to 20 recipients, at once (priority high), in any state.
 
     The messages are exactly those of the campaign, without a mark, and do not belong to it: its figures stay those of
-    its audience. Raises `ValidationFailed`, and `Conflict` (TEMPLATE_INACTIVE, CREDENTIAL_MISSING).
+    its audience. Of a campaign with variants it is that of the letter `variant`, the first unless told. Raises
+    `ValidationFailed`, and `Conflict` (TEMPLATE_INACTIVE, CREDENTIAL_MISSING).
     """
     count = len(external_ids) + len(subscription_ids)
     if not 1 <= count <= TEST_RECIPIENTS_MAX:
         raise ValidationFailed.of("recipients", f"must name 1 to {TEST_RECIPIENTS_MAX} recipients")
-    _refuse_missing_credentials(campaign, None)
+    refuse_missing_credentials(campaign, None)
     return messages_send(
         application=campaign.application,
         channel_type=campaign.channel_type,
         recipients=Recipients(external_ids=list(external_ids), subscription_ids=list(subscription_ids)),
-        content=_active_content(campaign),
+        content=_active_content(variant_view(campaign, variant)),
         priority=Priority.HIGH,
         ttl_s=campaign.ttl_s,
     )
@@ -192,7 +195,7 @@ def _launch_due(campaign_id: UUID, now: datetime) -> bool:
         return False
     try:
         with transaction.atomic():
-            _launch(row, by="schedule")
+            _launch(row, at=row.scheduled_at, by="schedule")
     except SignalError as error:
         log.warning("a scheduled campaign failed", extra={"campaign": str(campaign_id), "cause": error.message})
         row = locked(row)
@@ -204,14 +207,16 @@ def _launch_due(campaign_id: UUID, now: datetime) -> bool:
 
 def campaigns_finish_done() -> int:
     """Complete the running campaigns that have nothing more to send. Returns how many. Index: `campaign_running`."""
-    running = MessageCampaign.objects.filter(status=CampaignStatus.RUNNING, fanout_done_at__isnull=False)
-    return sum([_finish(campaign) for campaign in running.select_related("dispatch") if _is_done(campaign)])
+    cut = MessageCampaign.objects.filter(
+        status=CampaignStatus.RUNNING, fanout_done_at__isnull=False, awaits_winner=False
+    )
+    return sum([_finish(campaign) for campaign in cut.select_related("dispatch") if _is_done(campaign)])
 
 
 @transaction.atomic
 def _finish(campaign: MessageCampaign) -> bool:
     row = locked(campaign)
-    if row.status != CampaignStatus.RUNNING or not _is_done(row):
+    if row.status != CampaignStatus.RUNNING or row.fanout_done_at is None or row.awaits_winner or not _is_done(row):
         return False
     move(row, "complete", by="")
     return True
@@ -230,28 +235,23 @@ def _dispatches(campaign: MessageCampaign) -> list[Dispatch]:
 # --- Launching -----------------------------------------------------------------------------------------------------
 
 
-def _launch(row: MessageCampaign, *, by: str) -> None:
-    """Make the dispatch and start the fan-out. The row is locked, and can be launched from its state."""
+def _launch(row: MessageCampaign, *, at: datetime | None, by: str) -> None:
+    """Make the dispatch and start the fan-out. The row is locked, and can be launched from its state.
+
+    `at` is the moment for which it was planned, None if somebody launches it now: an approval is of one or the other.
+    """
     require_feature(row.application, Feature.CAMPAIGNS)
-    content, predicate = _check_ready(row)
+    content, predicate = check_ready(row)
+    refuse_unapproved(row, predicate, at=at)
     types = audience_types(application=row.application, predicate=predicate, channel_type=row.channel_type)
     if not types:
         raise Conflict("Nobody in the audience can be reached on this channel.", code="AUDIENCE_EMPTY")
-    _refuse_missing_credentials(row, types)
-    row.dispatch = dispatch_create(
-        application=row.application,
-        campaign_id=row.pk,
-        channel_type=row.channel_type,
-        priority=row.priority,
-        content=content,
-        audience=freeze(row.application, row.targeting_criteria),
-        ttl_s=ttl_of(row.application, row.ttl_s),
-        messages_per_minute=row.messages_per_minute,
-        purpose=row.purpose,
-        category=row.category,
-    )
-    if (chain := campaign_chain(row)) is not None:
-        chain_create(application=row.application, first=row.dispatch, chain=chain)
+    refuse_missing_credentials(row, types)
+    if row.has_variants:
+        row.dispatch = running.variants_launch(row, _active_content)
+        predicate = running.without_held_out(predicate, row)
+    else:
+        row.dispatch = order_create(row, content)
     row.reserved_left = _reserve(row, predicate)
     move(row, "launch", "dispatch", "reserved_left", by=by)
     transaction.on_commit(lambda: queue_fan_out(row.pk), robust=True)
@@ -277,21 +277,20 @@ def _reserve(row: MessageCampaign, predicate: Predicate) -> int:
     return charges.reserve(application_id=row.application_id, channel_type=row.channel_type, messages=size)
 
 
-def _check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:
+def check_ready(row: MessageCampaign) -> tuple[ContentSource, Predicate]:
     """All that must be right but the audience being somebody: the content, and the criteria compiled."""
     row.application.refresh_from_db(fields=["is_active"])
+    if not row.is_audience_chosen:
+        raise ValidationFailed.of("targeting_criteria", "nobody has chosen yet who gets it")
     if not row.application.is_active:
         raise Conflict("The application is not active.", code="APPLICATION_INACTIVE")
-    content = _active_content(row)
-    predicate = wanted(
-        compiled(row.application, row.targeting_criteria, field="targeting_criteria"),
-        application_id=row.application_id,
-        channel=row.channel_type,
-        purpose=row.purpose,
-        category=row.category,
-    )
-    campaign_chain(row)
-    _refuse_missing_credentials(row, None)
+    if row.has_variants:
+        content = variants_check(row, _active_content)
+    else:
+        content = _active_content(row)
+        campaign_chain(row)
+    predicate = audience_of(row)
+    refuse_missing_credentials(row, None)
     return content, predicate
 
 
@@ -301,7 +300,7 @@ def _active_content(row: MessageCampaign) -> ContentSource:
     return campaign_content(row)
 
 
-def _refuse_missing_credentials(row: MessageCampaign, types: Collection[str] | None) -> None:
+def refuse_missing_credentials(row: MessageCampaign, types: Collection[str] | None) -> None:
     """Every type of the audience needs a credential of its provider; without an audience, the channel needs any one.
 
     Half of an audience that fails is found out too late: whoever wants it targets the other type. A credential whose

@@ -1,0 +1,182 @@
+"""The steps that write: what it is, who gets it, what it says, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.campaigns import services
+from apps.campaigns.console.flow import DONE, MISSING, OPEN, WARNING, Flow, StepState, flow_part, flow_step
+from apps.campaigns.console.schedules import Planned, schedule_in_words, schedule_words
+from apps.campaigns.console.step_forms import (
+    AudienceForm,
+    BasicsForm,
+    ContentForm,
+    ScheduleForm,
+    chain_given,
+    zone_names,
+)
+from apps.campaigns.console.words import in_words, reach, sample_of
+from apps.campaigns.models import CampaignStatus
+from apps.tenants.console.forms import add_refusal
+from automata_signal.errors import SignalError
+
+ALIASES = {"template_id": "template", "targeting_criteria": "criteria", "at": "planned_at"}
+
+
+# --- What it is ----------------------------------------------------------------------------------------------------
+
+
+@flow_step("basics", title=gettext_lazy("Name and channel"), position=0, icon="edit", is_in_bar=False)
+def basics(flow: Flow) -> HttpResponse:
+    campaign = flow.campaign
+    form = BasicsForm(flow.request.POST if flow.is_post else None, initial=BasicsForm.initial_of(campaign))
+    if flow.is_post and form.is_valid():
+        before = BasicsForm.initial_of(campaign)
+        answer = _written(flow, "basics", form, form.cleaned_data, before)
+        if answer is not None:
+            return answer
+    return flow.page("basics", "admin/campaigns/basics.html", {"form": form})
+
+
+def _written(
+    flow: Flow, name: str, form: Any, fields: Mapping[str, Any], before: Mapping[str, Any]
+) -> HttpResponse | None:
+    """Call the service with what is new; the next page, or None with the refusal on the form."""
+    changed = {field: value for field, value in fields.items() if before.get(field) != value}
+    try:
+        if changed:
+            flow.campaign = services.campaign_update(campaign=flow.campaign, by=flow.by, **changed)  # type: ignore[arg-type]
+    except SignalError as error:
+        add_refusal(form, error, ALIASES)
+        return None
+    flow.__dict__.pop("content", None)
+    return flow.saved(name, before, changed)
+
+
+# --- Who -----------------------------------------------------------------------------------------------------------
+
+
+def audience_state(flow: Flow) -> StepState:
+    if not flow.campaign.is_audience_chosen:
+        return StepState(MISSING, _("Nobody is chosen yet"))
+    if not flow.campaign.targeting_criteria:
+        return StepState(WARNING, _("Everybody"))
+    return StepState(DONE, in_words(flow.campaign.application, flow.campaign.targeting_criteria))
+
+
+@flow_step("audience", title=gettext_lazy("Audience"), position=10, icon="group", state=audience_state)
+def audience(flow: Flow) -> HttpResponse:
+    campaign = flow.campaign
+    given = flow.request.POST if flow.is_post else None
+    form = AudienceForm(given, campaign=campaign, initial=AudienceForm.initial_of(campaign))
+    if flow.is_post and form.is_valid():
+        before = {"targeting_criteria": campaign.targeting_criteria if campaign.is_audience_chosen else None}
+        answer = _written(flow, "audience", form, {"targeting_criteria": form.criteria}, before)
+        if answer is not None:
+            return answer
+    context = {"form": form, "count_address": flow.part_address("audience-count")}
+    return flow.page("audience", "admin/campaigns/audience.html", context)
+
+
+@flow_part("audience-count")
+def audience_count_part(flow: Flow) -> HttpResponse:
+    """How many the conditions reach, with some of them: of what the form has now, or of what is saved."""
+    campaign = flow.campaign
+    criteria: Any = campaign.targeting_criteria if campaign.is_audience_chosen else None
+    problem = ""
+    if flow.request.method == "POST":
+        form = AudienceForm(flow.request.POST, campaign=campaign)
+        criteria = form.criteria if form.is_valid() else None
+        problem = "" if form.is_valid() else " ".join(error for errors in form.errors.values() for error in errors)
+    context: dict[str, Any] = {"problem": problem, "is_empty": criteria is None}
+    if criteria is not None:
+        context |= {
+            "words": in_words(campaign.application, criteria),
+            "count": reach(campaign.application, criteria, campaign.channel_type),
+            "sample": sample_of(campaign.application, criteria, campaign.channel_type),
+        }
+    return flow.part("admin/campaigns/parts/audience_count.html", context)
+
+
+# --- What ----------------------------------------------------------------------------------------------------------
+
+
+def content_state(flow: Flow) -> StepState:
+    problem = flow.content_problem
+    if problem is not None:
+        return StepState(MISSING, problem.details[0].message if problem.details else problem.message)
+    campaign = flow.campaign
+    text = str(campaign.template) if campaign.template else campaign.title or campaign.body
+    return StepState(DONE, text[:80])
+
+
+@flow_step("content", title=gettext_lazy("Content"), position=20, icon="edit_note", state=content_state)
+def content(flow: Flow) -> HttpResponse:
+    campaign = flow.campaign
+    given = flow.request.POST if flow.is_post else None
+    form = ContentForm(given, campaign=campaign, initial=ContentForm.initial_of(campaign))
+    if flow.is_post and form.is_valid():
+        before = ContentForm.fields_of(campaign)
+        answer = _written(flow, "content", form, form.service_fields(), before)
+        if answer is not None:
+            return answer
+    return flow.page("content", "admin/campaigns/content.html", {"form": form, "chain": chain_given(campaign)})
+
+
+# --- When ----------------------------------------------------------------------------------------------------------
+
+
+def schedule_state(flow: Flow) -> StepState:
+    campaign = flow.campaign
+    note = schedule_in_words(campaign)
+    is_planned = campaign.status == CampaignStatus.DRAFT and campaign.scheduled_at is not None
+    if is_planned and campaign.scheduled_at <= timezone.now():  # type: ignore[operator]
+        return StepState(MISSING, _("The time is over: choose another"))
+    return StepState(DONE if note else OPEN, note)
+
+
+@flow_step("schedule", title=gettext_lazy("Schedule"), position=30, icon="schedule", state=schedule_state)
+def schedule(flow: Flow) -> HttpResponse:
+    campaign = flow.campaign
+    given = flow.request.POST if flow.is_post else None
+    form = ScheduleForm(given, campaign=campaign, initial=ScheduleForm.initial_of(campaign))
+    if flow.is_post and form.is_valid():
+        before = ScheduleForm.fields_of(campaign)
+        try:
+            flow.campaign = form.plan(by=flow.by)
+        except SignalError as error:
+            add_refusal(form, error, ALIASES)
+        else:
+            answer = _written(flow, "schedule", form, form.service_fields(), before)
+            if answer is not None:
+                return answer
+    context = {
+        "form": form,
+        "zones": zone_names(),
+        "words_address": flow.part_address("schedule-words"),
+        **schedule_words(campaign, Planned.of(campaign)),
+    }
+    return flow.page("schedule", "admin/campaigns/schedule.html", context)
+
+
+@flow_part("schedule-words")
+def schedule_words_part(flow: Flow) -> HttpResponse:
+    """What the form says now, in words."""
+    campaign = flow.campaign
+    planned, problem = Planned.of(campaign), ""
+    if flow.request.method == "POST":
+        form = ScheduleForm(flow.request.POST, campaign=campaign)
+        try:
+            planned = form.as_planned() if form.is_valid() else planned
+        except SignalError as error:
+            problem = error.message
+        problem = problem or " ".join(error for errors in form.errors.values() for error in errors)
+    return flow.part(
+        "admin/campaigns/parts/schedule_words.html", {"problem": problem, **schedule_words(campaign, planned)}
+    )
