@@ -190,6 +190,10 @@ class Flow:
             return error
         return source
 
+    def forget(self) -> None:
+        """After a change: what was read before is old."""
+        self.__dict__.pop("content", None)
+
     @property
     def content_problem(self) -> SignalError | None:
         return self.content if isinstance(self.content, SignalError) else None
@@ -231,6 +235,7 @@ class Flow:
         at = next((index for index, shown in enumerate(steps) if shown.is_current), None)
         form = context.get("form")
         media = form.media if form is not None else ""
+        media = context.get("editor_media") or media
         whole = {
             **self.admin.admin_site.each_context(self.request),
             "opts": self.admin.model._meta,

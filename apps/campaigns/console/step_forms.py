@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.conf import settings
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.campaigns import moments, services
+from apps.campaigns.console.builder import AudienceField
 from apps.campaigns.console.forms import PURPOSES
 from apps.campaigns.console.schedules import Planned
 from apps.campaigns.models import CampaignStatus, MessageCampaign, OverQuota, Segment
 from apps.campaigns.services.timing import timing_of
-from apps.messaging.chains.steps import REACHED, STEPS_MAX, WAIT_S_MAX
-from apps.messaging.models import FollowOn, MessageStatus, MessageTemplate, Priority
-from apps.subscriptions.models import MessageCategory
+from apps.messaging.models import Priority
 from apps.tenants.channels import ChannelType
 from apps.tenants.console.forms import JSONObjectField
 from apps.tenants.services import RATE_PER_MINUTE_MAX
@@ -36,12 +33,12 @@ def _text(label: Any, *, rows: int = 0, help_text: Any = "", max_length: int = 6
     )
 
 
-def _json(label: Any, help_text: Any = "") -> JSONObjectField:
+def json_field(label: Any, help_text: Any = "") -> JSONObjectField:
     widget = forms.Textarea({**INPUT, "rows": 5, "spellcheck": "false", "class": "as-input as-mono"})
     return JSONObjectField(label=label, required=False, help_text=help_text, widget=widget)
 
 
-def _select(label: Any, choices: Any, **options: Any) -> forms.ChoiceField:
+def select_field(label: Any, choices: Any, **options: Any) -> forms.ChoiceField:
     return forms.ChoiceField(label=label, choices=choices, widget=forms.Select(INPUT), **options)
 
 
@@ -50,7 +47,7 @@ def _select(label: Any, choices: Any, **options: Any) -> forms.ChoiceField:
 
 class BasicsForm(forms.Form):
     name = forms.CharField(label=gettext_lazy("Name"), max_length=200, widget=forms.TextInput(INPUT))
-    channel_type = _select(gettext_lazy("Channel"), ChannelType.choices)
+    channel_type = select_field(gettext_lazy("Channel"), ChannelType.choices)
     purpose = forms.ChoiceField(label=gettext_lazy("Purpose"), choices=PURPOSES, widget=forms.RadioSelect)
 
     @staticmethod
@@ -62,230 +59,39 @@ class BasicsForm(forms.Form):
 
 
 class AudienceForm(forms.Form):
-    whom = forms.ChoiceField(
-        label=gettext_lazy("Who gets it?"),
-        choices=(
-            ("conditions", gettext_lazy("People who meet conditions")),
-            ("segment", gettext_lazy("A saved segment")),
-            ("everybody", gettext_lazy("Everybody who can be reached")),
-        ),
-        widget=forms.RadioSelect,
-        error_messages={"required": gettext_lazy("Choose who gets it: nobody sends to everybody by an oversight.")},
-    )
+    """The builder; or, by a button of its own, a saved segment as it is."""
+
     segment = forms.ModelChoiceField(
-        Segment.objects.none(), label=gettext_lazy("Segment"), required=False, widget=forms.Select(INPUT)
-    )
-
-    def __init__(self, *args: Any, campaign: MessageCampaign, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        segments = Segment.objects.for_application(campaign.application).order_by("name")
-        self.fields["segment"].queryset = segments[:SEGMENTS_SHOWN] if not self.is_bound else segments  # type: ignore[attr-defined]
-        self.fields["criteria"] = _json(gettext_lazy("Conditions"))
-        self.criteria: dict[str, Any] = {}
-
-    @staticmethod
-    def initial_of(campaign: MessageCampaign) -> dict[str, Any]:
-        """What is saved, as the form asks for it."""
-        criteria = campaign.targeting_criteria
-        if not campaign.is_audience_chosen:
-            return {"whom": "", "criteria": {}}
-        if not criteria:
-            return {"whom": "everybody", "criteria": {}}
-        if list(criteria) == ["segment"]:
-            return {"whom": "segment", "segment": criteria["segment"], "criteria": {}}
-        return {"whom": "conditions", "criteria": criteria}
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        whom = cleaned.get("whom")
-        if whom == "segment":
-            if cleaned.get("segment") is None and "segment" not in self.errors:
-                self.add_error("segment", _("Choose a segment."))
-            elif cleaned.get("segment") is not None:
-                self.criteria = {"segment": str(cleaned["segment"].pk)}
-        elif whom == "conditions" and "criteria" not in self.errors:
-            self.criteria = cleaned.get("criteria") or {}
-            if not self.criteria:
-                self.add_error("criteria", _("Add a condition, or choose everybody."))
-        if whom != "conditions":
-            self.errors.pop("criteria", None)
-        return cleaned
-
-
-# --- What ----------------------------------------------------------------------------------------------------------
-
-CHAIN_ROWS = STEPS_MAX - 1
-_CONTENT = ("title", "body", "data", "options", "variables")
-FOLLOW_ON = (
-    (FollowOn.NO_RECEIPT.value, gettext_lazy("when no receipt has come in time")),
-    (FollowOn.FAILURE.value, gettext_lazy("only when it has failed")),
-)
-FOLLOW_UNTIL = (
-    (MessageStatus.RECEIVED.value, gettext_lazy("it was received")),
-    (MessageStatus.CONVERTED.value, gettext_lazy("it was opened")),
-)
-
-
-class ContentForm(forms.Form):
-    source = forms.ChoiceField(
-        label=gettext_lazy("Where the words come from"),
-        choices=(("own", gettext_lazy("Own words")), ("template", gettext_lazy("A template"))),
-        widget=forms.RadioSelect,
-    )
-    template = forms.ModelChoiceField(
-        MessageTemplate.objects.none(), label=gettext_lazy("Template"), required=False, widget=forms.Select(INPUT)
-    )
-    title = _text(gettext_lazy("Title"), max_length=10_000)
-    body = _text(gettext_lazy("Text"), rows=6)
-    category = forms.ChoiceField(
-        label=gettext_lazy("Category"),
+        Segment.objects.none(),
+        label=gettext_lazy("Or a saved segment as it is"),
         required=False,
         widget=forms.Select(INPUT),
-        help_text=gettext_lazy("People who have refused this category do not get it."),
-    )
-    data = _json(gettext_lazy("Data for the app"))
-    options = _json(gettext_lazy("Options of the channel"))
-    variables = _json(gettext_lazy("Values for the template"), gettext_lazy("A user's own property comes first."))
-    chain_on = _select(gettext_lazy("Go on"), FOLLOW_ON, required=False)
-    chain_until = _select(gettext_lazy("Until"), FOLLOW_UNTIL, required=False)
-    chain_wait = forms.IntegerField(
-        label=gettext_lazy("Minutes to wait before the first next channel"),
-        required=False,
-        min_value=1,
-        max_value=WAIT_S_MAX // 60,
-        widget=forms.NumberInput(INPUT),
     )
 
     def __init__(self, *args: Any, campaign: MessageCampaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.campaign = campaign
-        templates = MessageTemplate.objects.for_application(campaign.application)
-        self.fields["template"].queryset = templates.order_by("name")  # type: ignore[attr-defined]
-        self.fields["category"].choices = _categories(campaign)  # type: ignore[attr-defined]
-        channels = [("", "–"), *((v, l) for v, l in ChannelType.choices if v != campaign.channel_type)]
-        for row in range(CHAIN_ROWS):
-            self.fields[f"chain_{row}_channel"] = _select(gettext_lazy("Next channel"), channels, required=False)
-            self.fields[f"chain_{row}_title"] = _text(gettext_lazy("Title"), max_length=10_000)
-            self.fields[f"chain_{row}_body"] = _text(gettext_lazy("Text"), rows=3)
-            self.fields[f"chain_{row}_wait"] = forms.IntegerField(
-                label=gettext_lazy("Minutes to wait before the channel after it"),
-                required=False,
-                min_value=1,
-                max_value=WAIT_S_MAX // 60,
-                widget=forms.NumberInput(INPUT),
-            )
+        self.fields["criteria"] = AudienceField(
+            label=gettext_lazy("Who gets it?"),
+            application_id=campaign.application_id,
+            channel_type=campaign.channel_type,
+        )
+        segments = Segment.objects.for_application(campaign.application).order_by("name")
+        self.fields["segment"].queryset = segments  # type: ignore[attr-defined]
+        self.takes_segment = self.data.get("go") == "segment"
+        if self.takes_segment:
+            self.fields["criteria"].required = False
+            self.fields["segment"].required = True
+
+    @property
+    def criteria(self) -> dict[str, Any]:
+        """After `is_valid`."""
+        if self.takes_segment:
+            return {"segment": str(self.cleaned_data["segment"].pk)}
+        return dict(self.cleaned_data["criteria"])
 
     @staticmethod
     def initial_of(campaign: MessageCampaign) -> dict[str, Any]:
-        chain = campaign.chain or {}
-        initial: dict[str, Any] = {
-            "source": "template" if campaign.template_id else "own",
-            "template": campaign.template_id,
-            "category": campaign.category,
-            **{name: getattr(campaign, name) for name in _CONTENT},
-            "chain_on": chain.get("on", FollowOn.NO_RECEIPT),
-            "chain_until": chain.get("until", MessageStatus.RECEIVED),
-            "chain_wait": _minutes(chain.get("wait_s")) or 60,
-        }
-        for row, step in enumerate(chain.get("steps", ())[:CHAIN_ROWS]):
-            initial[f"chain_{row}_channel"] = step.get("channel_type", "")
-            initial[f"chain_{row}_title"] = step.get("title", "")
-            initial[f"chain_{row}_body"] = step.get("body", "")
-            initial[f"chain_{row}_wait"] = _minutes(step.get("wait_s"))
-        return initial
-
-    @staticmethod
-    def fields_of(campaign: MessageCampaign) -> dict[str, Any]:
-        """As the services name what the step writes."""
-        return {
-            **{name: getattr(campaign, name) for name in _CONTENT},
-            "template_id": campaign.template_id,
-            "category": campaign.category,
-            "chain": campaign.chain or {},
-        }
-
-    def service_fields(self) -> dict[str, Any]:
-        given = self.cleaned_data
-        is_template = given["source"] == "template"
-        fields: dict[str, Any] = {
-            "template_id": given["template"].pk if is_template and given["template"] else None,
-            "title": "" if is_template else given["title"],
-            "body": "" if is_template else given["body"],
-            "data": {} if is_template else given["data"],
-            "options": given["options"],
-            "variables": given["variables"],
-            "category": given["category"],
-            "chain": self._chain(),
-        }
-        return fields
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if cleaned.get("source") == "template" and cleaned.get("template") is None and "template" not in self.errors:
-            self.add_error("template", _("Choose a template."))
-        return cleaned
-
-    def _chain(self) -> dict[str, Any]:
-        given = self.cleaned_data
-        known = (self.campaign.chain or {}).get("steps", ())
-        steps: list[dict[str, Any]] = []
-        for row in range(CHAIN_ROWS):
-            channel = given.get(f"chain_{row}_channel")
-            if not channel:
-                continue
-            kept = known[row] if row < len(known) and known[row].get("channel_type") == channel else {}
-            step = {name: kept[name] for name in ("data", "options") if kept.get(name)}
-            step |= {"channel_type": channel}
-            step |= {name: given[f"chain_{row}_{name}"] for name in ("title", "body") if given[f"chain_{row}_{name}"]}
-            if given.get(f"chain_{row}_wait"):
-                step["wait_s"] = _seconds(given[f"chain_{row}_wait"], kept.get("wait_s"))
-            steps.append(step)
-        if not steps:
-            return {}
-        for step in steps[:-1]:
-            step.setdefault("wait_s", 3_600)
-        wait_s = _seconds(given.get("chain_wait") or 60, (self.campaign.chain or {}).get("wait_s"))
-        until = given.get("chain_until")
-        return {
-            "wait_s": wait_s,
-            "on": given.get("chain_on") or FollowOn.NO_RECEIPT.value,
-            "until": until if until in REACHED else MessageStatus.RECEIVED.value,
-            "steps": steps,
-        }
-
-    def chain_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the chain, the used ones and one more."""
-        used = 0
-        for row in range(CHAIN_ROWS):
-            fields = {name: self[f"chain_{row}_{name}"] for name in ("channel", "title", "body", "wait")}
-            is_used = bool(fields["channel"].value())
-            if not is_used and used < row:
-                return
-            used += is_used
-            yield {"number": row + 2, "is_used": is_used, **fields}
-
-
-def _minutes(seconds: int | None) -> int | None:
-    return None if seconds is None else max(1, round(seconds / 60))
-
-
-def _seconds(minutes: int, kept: int | None) -> int:
-    """What was stored to the second stays so while its minutes are not touched."""
-    return kept if kept is not None and _minutes(kept) == minutes else minutes * 60
-
-
-def _categories(campaign: MessageCampaign) -> list[tuple[str, str]]:
-    rows = MessageCategory.objects.filter(application_id=campaign.application_id, is_archived=False).order_by(
-        "position", "slug"
-    )
-    found = [(row.slug, row.name_in(get_language() or "en")) for row in rows[:200]]
-    if campaign.category and campaign.category not in dict(found):
-        found.append((campaign.category, campaign.category))
-    return [("", _("none")), *found]
-
-
-def chain_given(campaign: MessageCampaign) -> list[Mapping[str, Any]]:
-    return list((campaign.chain or {}).get("steps", ()))
+        return {"criteria": campaign.targeting_criteria if campaign.is_audience_chosen else ""}
 
 
 # --- When ----------------------------------------------------------------------------------------------------------
@@ -353,8 +159,8 @@ class ScheduleForm(forms.Form):
         widget=forms.Select(INPUT),
         help_text=gettext_lazy("A phone that is off for longer does not get it any more."),
     )
-    priority = _select(gettext_lazy("Priority"), Priority.choices)
-    when_over_quota = _select(gettext_lazy("If quota or credit does not suffice"), OverQuota.choices)
+    priority = select_field(gettext_lazy("Priority"), Priority.choices)
+    when_over_quota = select_field(gettext_lazy("If quota or credit does not suffice"), OverQuota.choices)
 
     def __init__(self, *args: Any, campaign: MessageCampaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

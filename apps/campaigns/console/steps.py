@@ -1,4 +1,4 @@
-"""The steps that write: what it is, who gets it, what it says, and when."""
+"""The steps of what it is, who gets it and when. What it says is `content`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from apps.campaigns.console.schedules import Planned, schedule_in_words, schedul
 from apps.campaigns.console.step_forms import (
     AudienceForm,
     BasicsForm,
-    ContentForm,
     ScheduleForm,
-    chain_given,
     zone_names,
 )
-from apps.campaigns.console.words import in_words, reach, sample_of
+from apps.campaigns.console.words import in_words
 from apps.campaigns.models import CampaignStatus
 from apps.tenants.console.forms import add_refusal
 from automata_signal.errors import SignalError
@@ -55,7 +53,7 @@ def _written(
     except SignalError as error:
         add_refusal(form, error, ALIASES)
         return None
-    flow.__dict__.pop("content", None)
+    flow.forget()
     return flow.saved(name, before, changed)
 
 
@@ -80,53 +78,7 @@ def audience(flow: Flow) -> HttpResponse:
         answer = _written(flow, "audience", form, {"targeting_criteria": form.criteria}, before)
         if answer is not None:
             return answer
-    context = {"form": form, "count_address": flow.part_address("audience-count")}
-    return flow.page("audience", "admin/campaigns/audience.html", context)
-
-
-@flow_part("audience-count")
-def audience_count_part(flow: Flow) -> HttpResponse:
-    """How many the conditions reach, with some of them: of what the form has now, or of what is saved."""
-    campaign = flow.campaign
-    criteria: Any = campaign.targeting_criteria if campaign.is_audience_chosen else None
-    problem = ""
-    if flow.request.method == "POST":
-        form = AudienceForm(flow.request.POST, campaign=campaign)
-        criteria = form.criteria if form.is_valid() else None
-        problem = "" if form.is_valid() else " ".join(error for errors in form.errors.values() for error in errors)
-    context: dict[str, Any] = {"problem": problem, "is_empty": criteria is None}
-    if criteria is not None:
-        context |= {
-            "words": in_words(campaign.application, criteria),
-            "count": reach(campaign.application, criteria, campaign.channel_type),
-            "sample": sample_of(campaign.application, criteria, campaign.channel_type),
-        }
-    return flow.part("admin/campaigns/parts/audience_count.html", context)
-
-
-# --- What ----------------------------------------------------------------------------------------------------------
-
-
-def content_state(flow: Flow) -> StepState:
-    problem = flow.content_problem
-    if problem is not None:
-        return StepState(MISSING, problem.details[0].message if problem.details else problem.message)
-    campaign = flow.campaign
-    text = str(campaign.template) if campaign.template else campaign.title or campaign.body
-    return StepState(DONE, text[:80])
-
-
-@flow_step("content", title=gettext_lazy("Content"), position=20, icon="edit_note", state=content_state)
-def content(flow: Flow) -> HttpResponse:
-    campaign = flow.campaign
-    given = flow.request.POST if flow.is_post else None
-    form = ContentForm(given, campaign=campaign, initial=ContentForm.initial_of(campaign))
-    if flow.is_post and form.is_valid():
-        before = ContentForm.fields_of(campaign)
-        answer = _written(flow, "content", form, form.service_fields(), before)
-        if answer is not None:
-            return answer
-    return flow.page("content", "admin/campaigns/content.html", {"form": form, "chain": chain_given(campaign)})
+    return flow.page("audience", "admin/campaigns/audience.html", {"form": form})
 
 
 # --- When ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from apps.campaigns.console.builder import problem_text
 from apps.campaigns.console.builder_words import sentence
 from apps.campaigns.models import CampaignStatus
-from apps.campaigns.selectors import SampleRow, audience_count, audience_sample
+from apps.campaigns.selectors import audience_count
 from apps.subscriptions.targeting import TargetingError, validate_criteria
 from apps.tenants.console import formats
 from apps.tenants.models import Application
@@ -54,7 +54,7 @@ def quick_statements() -> Iterator[None]:
 
 
 def reachable(application: Application, criteria: object, channel_type: str) -> int | None:
-    """How many can be reached now; None if that takes longer than `COUNT_TIMEOUT_MS`, or nobody can read the criteria."""
+    """How many can be reached now; None if it takes more than `COUNT_TIMEOUT_MS`, or for unreadable criteria."""
     try:
         with quick_statements():
             return audience_count(application=application, criteria=criteria, channel_type=channel_type)
@@ -72,12 +72,3 @@ def reach(application: Application, criteria: object, channel_type: str) -> str:
     except SignalError as error:
         return error.message
     return formats.number(count)
-
-
-def sample_of(application: Application, criteria: object, channel_type: str) -> list[SampleRow]:
-    """Some of them, masked; none if it takes too long or the criteria cannot be read."""
-    try:
-        with quick_statements():
-            return audience_sample(application=application, criteria=criteria, channel_type=channel_type, size=5)
-    except (OperationalError, SignalError):
-        return []
