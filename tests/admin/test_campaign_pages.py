@@ -13,7 +13,7 @@ from apps.billing.models import MessageQuota
 from apps.billing.services.quota import billing_of
 from apps.campaigns.models import MessageCampaign, Segment
 from apps.campaigns.services import campaign_create
-from apps.messaging.models import Message, MessageTemplate
+from apps.messaging.models import Message
 from apps.tenants.models import ChannelCredential, Role
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.admin.test_rows import errors_of
@@ -226,20 +226,6 @@ def test_a_segment_in_use_cannot_be_deleted(world, member):
     answer = marketer.post(page_of(segment, "delete"), {"post": "yes"}, follow=True)
     assert "The segment is in use" in text_of(answer)
     assert Segment.objects.filter(pk=segment.pk).exists()
-
-
-def test_templates_have_versions_and_a_preview(world, member):
-    marketer, template = member(Role.MARKETER), world["messaging.MessageTemplate"]
-    given = {"name": template.name, "title_template": "Bye {{ name }}", "body_template": "B", "is_active": "on"}
-    assert marketer.post(page_of(template), given).status_code == 302
-    assert MessageTemplate.objects.get(pk=template.pk).version == 3
-    shown = text_of(marketer.get(page_of(template), {"preview": "Aurora-user"}))
-    assert "Bye Aurora" in shown
-    assert "v1" in shown
-    assert "no such user" in text_of(marketer.get(page_of(template), {"preview": "nobody\0"}))
-    wrong = errors_of(marketer.post(page_of(template), given | {"body_template": "{{ name"}))
-    assert list(wrong) == ["body_template"]
-    assert "line 1" in wrong["body_template"][0]
 
 
 def test_what_people_wrote_is_never_markup(world, member):
