@@ -17,9 +17,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.messaging import services
+from apps.messaging import work as work  # its rows on the page of running work
 from apps.messaging.chains import admin as chains_admin  # noqa: F401
+from apps.messaging.console import credential_tests  # noqa: F401  # registers its pages
 from apps.messaging.console import people  # noqa: F401  # its panels on the page of a user
-from apps.messaging.content import source_on_channel
+from apps.messaging.console import templates as template_pages  # noqa: F401  # registers their pages
 from apps.messaging.inbox import admin as inbox_admin  # noqa: F401
 from apps.messaging.kakao import admin as kakao_admin  # noqa: F401  # registers their pages
 from apps.messaging.operations import breakers as breakers  # noqa: F401  # registers the pages of operations
@@ -37,10 +39,7 @@ from apps.messaging.models import (
     MessageEvent,
     MessageRequeue,
     MessageStatus,
-    MessageTemplate,
-    MessageTemplateVersion,
 )
-from apps.messaging.previews import prepared_or_as_is, preview, user_named, variables_of
 from apps.messaging.rates import snapshot
 from apps.messaging.receipts import admin as receipts_admin  # noqa: F401
 from apps.messaging.requeue import message_requeue
@@ -49,10 +48,9 @@ from apps.messaging.services import batch_of
 from apps.messaging.webhooks import admin as webhooks_admin  # noqa: F401  # registers their pages
 from apps.subscriptions.admin import masked, subscription_ids_by_token, user_ids, with_sealed_token
 from apps.subscriptions.models import AppUser, Subscription
-from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
-from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
+from apps.tenants.console.base import ReadOnlyAdmin
 from apps.tenants.console.lists import (
     AddedFilter,
     ApplicationFilter,
@@ -73,7 +71,6 @@ from apps.tenants.console.panels import (
     table_panel,
 )
 from apps.tenants.models import ChannelCredential
-from automata_signal.errors import SignalError
 from automata_signal.ids import IdRange, event_id
 
 STATUS_COLOURS = {
@@ -92,134 +89,6 @@ def campaign_link(campaign_id: UUID | None) -> Any:
     if campaign_id is None:
         return "–"
     return admin_link("campaigns.MessageCampaign", campaign_id, short_id(campaign_id))
-
-
-# --- Templates -----------------------------------------------------------------------------------------------------
-
-
-@admin.register(MessageTemplate)
-class MessageTemplateAdmin(ScopedHistoryAdmin):
-    read_scope, write_scope = "templates:read", "templates:write"
-    list_display = ("name", "application", "version", "is_active", "updated_at")
-    list_select_related = ("application",)
-    list_filter = (ApplicationFilter, "is_active")
-    fields = (
-        "application",
-        "name",
-        "description",
-        "title_template",
-        "body_template",
-        "data_template",
-        "options",
-        "variants",
-        "is_active",
-        "version",
-        "updated_at",
-        "id",
-    )
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.fields if obj else self.fields[:-4]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("application", "version", "updated_at", "id") if obj else ()
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related("application")
-
-    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        return search_by_name(queryset, term, "name")
-
-    def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> MessageTemplate:
-        return services.template_create(created_by=str(request.user), **cleaned)
-
-    def update(self, request: HttpRequest, row: MessageTemplate, changes: dict[str, Any]) -> MessageTemplate:
-        return services.template_update(template=row, changed_by=str(request.user), changes=changes)
-
-    def remove(self, request: HttpRequest, row: MessageTemplate) -> None:
-        services.template_delete(template=row)
-
-    def panels(self, request: HttpRequest, row: MessageTemplate) -> list[Panel]:
-        versions = row.versions.all()[:20]
-        rows = [
-            (
-                admin_link("messaging.MessageTemplateVersion", version.pk, f"v{version.version}"),
-                version.title_template[:80],
-                version.body_template[:120],
-                version.created_at,
-                version.created_by,
-            )
-            for version in versions
-        ]
-        headers = (_("version"), _("title"), _("body"), _("made"), _("by"))
-        return [preview_panel(request, row), table_panel(_("Versions"), headers, rows)]
-
-
-def preview_panel(request: HttpRequest, template: MessageTemplate) -> Panel:
-    """The present version as the user whose external id is in `?preview=` would see it, or with no variables at all."""
-    external_id = request.GET.get("preview", "").replace("\0", "").strip()[:255]
-    channel_type = request.GET.get("channel", "")
-    channel_type = channel_type if channel_type in ChannelType.values else ChannelType.PUSH.value
-    may_see_users = grants_of(request).has("users:read", template.application_id)
-    problem, found = "", None
-    try:
-        variables = {}
-        if external_id and may_see_users:
-            variables = variables_of(user_named(template.application, external_id))
-        source, problem = prepared_or_as_is(template.application, source_on_channel(template, channel_type))
-        found = preview(template.application, source, variables)
-        problem = problem or " · ".join(found.problems)
-    except SignalError as error:
-        problem = error.message
-    shown = {
-        "title": found.title if found else "",
-        "body": found.body if found else "",
-        "data": json_text(found.data if found else {}),
-        "shown": json_text(found.shown) if found and found.shown else "",
-        "language": found.language if found else "",
-    }
-    context = {
-        "content": shown,
-        "problem": problem,
-        "external_id": external_id,
-        "may_choose": may_see_users,
-        "channels": ChannelType.choices,
-        "channel": channel_type,
-    }
-    return Panel(_("Preview"), "admin/console/preview.html", context)
-
-
-@admin.register(MessageTemplateVersion)
-class MessageTemplateVersionAdmin(ReadOnlyAdmin):
-    read_scope = "templates:read"
-    application_path = "template__application"
-    list_display = ("template", "version", "created_at", "created_by")
-    list_select_related = ("template",)
-    list_filter = (ApplicationFilter,)
-    fields = (
-        "template",
-        "version",
-        "title_template",
-        "body_template",
-        "data_text",
-        "options_text",
-        "created_at",
-        "created_by",
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related("template")
-
-    @admin.display(description=gettext_lazy("data"))
-    def data_text(self, row: MessageTemplateVersion) -> Any:
-        return json_text(row.data_template)
-
-    @admin.display(description=gettext_lazy("options"))
-    def options_text(self, row: MessageTemplateVersion) -> Any:
-        return json_text(row.options)
-
-    def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        return search_by_name(queryset, term, "template__name")
 
 
 # --- Messages ------------------------------------------------------------------------------------------------------
