@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django import forms
@@ -30,6 +30,7 @@ READ = "analytics:read"
 PRESETS = {"today": 1, "7d": 7, "30d": 30, "90d": 90}
 HOURLY_UP_TO = timedelta(days=3)
 WEEKLY_FROM = timedelta(days=120)
+Section = dict[str, Any]
 
 
 class DayInput(widgets.UnfoldAdminTextInputWidget):  # type: ignore[misc]
@@ -94,7 +95,8 @@ def statistics_page(request: HttpRequest) -> HttpResponse:
 def _applications(request: HttpRequest) -> list[Application]:
     """Where the operator may read statistics; the first hundred by name, and the one that the address names."""
     grants = grants_of(request)
-    rows = Application.objects.order_by("name", "pk")
+    plans = Application.objects.select_related("billing__plan").defer("billing__alert_webhook_secret")
+    rows = plans.order_by("name", "pk")  # with the plans, which each part of the page asks about
     if not grants.is_platform:
         rows = rows.filter(pk__in=grants.applications(READ))
     shown = list(rows[:APPLICATIONS_SHOWN])
@@ -124,23 +126,31 @@ def _filled(request: HttpRequest, application: Application, applications: list[A
         asked = _asked(application, form.cleaned_data)
     except SignalError as error:
         return {"form": form, "problem": error.message}
-    has_money = grants_of(request).has("billing:read", application.pk)
+    offered = _offered(request, application)
+    chosen = request.GET.get("tab", "overview")
+    if chosen not in offered:
+        raise Http404
     return {
         "form": form,
         "asked": asked,
         "first": asked.period.since.astimezone(asked.period.zone).date(),
         "last": (asked.period.until - timedelta(seconds=1)).astimezone(asked.period.zone).date(),
         "zone": asked.period.zone.key,
-        "sections": list(_sections(asked, has_money=has_money)),
-        "refused": [
-            name
-            for question, name in (
-                ("breakdown", _("by country, device, version and hour; subscriptions; campaigns")),
-                ("distributions", _("time to receipt and to open; the SDK's figures")),
-            )
-            if not may_ask(application, question)
+        "tabs": [
+            {"title": tab.title, "address": _address_of(request, name), "is_chosen": name == chosen}
+            for name, tab in offered.items()
         ],
+        "tab": chosen,
+        "sections": list(offered[chosen].sections(asked)),
+        "refused": [tab.title for tab in TABS.values() if tab.question and not may_ask(application, tab.question)],
     }
+
+
+def _address_of(request: HttpRequest, tab: str) -> str:
+    """The same question at another tab."""
+    query = request.GET.copy()
+    query["tab"] = tab
+    return f"?{query.urlencode()}"
 
 
 def _form_data(request: HttpRequest, application: Application) -> dict[str, str]:
@@ -183,25 +193,66 @@ def _interval(asked: Asked) -> str:
     return "week" if length > WEEKLY_FROM else "day"
 
 
-def _sections(asked: Asked, *, has_money: bool) -> Iterator[dict[str, Any]]:
-    """What the page shows, from the top down; of each what the plan includes."""
-    application, interval = asked.application, _interval(asked)
+def _overview(asked: Asked) -> Iterator[Section]:
     overview = answers.overview(asked)
     yield sections.cards(overview)
-    yield sections.series(answers.series(asked, interval))
-    yield sections.failures(overview, application)
+    yield sections.series(answers.series(asked, _interval(asked)))
+    yield sections.failures(overview, asked.application)
     yield sections.channels(answers.breakdown(asked, "channel"))
-    if may_ask(application, "breakdown"):
-        yield sections.hours(answers.breakdown(asked, "hour_of_day"))
-        for by in ("country", "os", "app_version", "device_model"):
-            yield sections.devices(answers.breakdown(asked, by))
-        yield sections.campaigns(answers.campaigns(asked))
-        yield sections.templates(answers.templates(asked))
-        yield sections.subscriptions(answers.subscriptions(asked, interval))
-        yield sections.active_users(answers.active_users(asked))
-    if may_ask(application, "distributions"):
-        yield sections.waiting(answers.distribution(asked, "receipt"), _("Time to receipt"))
-        yield sections.waiting(answers.distribution(asked, "open"), _("Time to open"))
-        yield sections.sdk(answers.sdk(asked))
-    if has_money:
-        yield sections.costs(answers.costs(asked, "day" if interval == "hour" else interval))
+
+
+def _devices(asked: Asked) -> Iterator[Section]:
+    yield sections.hours(answers.breakdown(asked, "hour_of_day"))
+    for by in ("country", "os", "app_version", "device_model"):
+        yield sections.devices(answers.breakdown(asked, by))
+
+
+def _campaigns(asked: Asked) -> Iterator[Section]:
+    yield sections.campaigns(answers.campaigns(asked))
+    yield sections.templates(answers.templates(asked))
+
+
+def _audience(asked: Asked) -> Iterator[Section]:
+    yield sections.subscriptions(answers.subscriptions(asked, _interval(asked)))
+    yield sections.active_users(answers.active_users(asked))
+
+
+def _waiting(asked: Asked) -> Iterator[Section]:
+    yield sections.waiting(answers.distribution(asked, "receipt"), _("Time to receipt"))
+    yield sections.waiting(answers.distribution(asked, "open"), _("Time to open"))
+    yield sections.sdk(answers.sdk(asked))
+
+
+def _costs(asked: Asked) -> Iterator[Section]:
+    interval = _interval(asked)
+    yield sections.costs(answers.costs(asked, "day" if interval == "hour" else interval))
+
+
+class Tab(NamedTuple):
+    """Sections that are shown together: a page asks for no more than it shows."""
+
+    title: Any
+    sections: Callable[[Asked], Iterator[Section]]
+    question: str = ""
+    """What the plan must include (`asking.may_ask`); empty: nothing."""
+    scope: str = READ
+
+
+TABS = {
+    "overview": Tab(gettext_lazy("Overview"), _overview),
+    "devices": Tab(gettext_lazy("Devices and hours"), _devices, "breakdown"),
+    "campaigns": Tab(gettext_lazy("Campaigns and templates"), _campaigns, "breakdown"),
+    "audience": Tab(gettext_lazy("Audience"), _audience, "breakdown"),
+    "waiting": Tab(gettext_lazy("Time to receipt and open"), _waiting, "distributions"),
+    "costs": Tab(gettext_lazy("Cost"), _costs, scope="billing:read"),
+}
+
+
+def _offered(request: HttpRequest, application: Application) -> dict[str, Tab]:
+    """The tabs that the operator's role and the application's plan include."""
+    grants = grants_of(request)
+    return {
+        name: tab
+        for name, tab in TABS.items()
+        if grants.has(tab.scope, application.pk) and (not tab.question or may_ask(application, tab.question))
+    }

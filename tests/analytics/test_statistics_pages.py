@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
+from unittest.mock import patch
 
 import pytest
 from django.test import Client
@@ -12,13 +13,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.analytics.models import DeviceHour, FillState, MessageHour, ReportRun, ReportSchedule, WaitHour
+from apps.analytics.pages import TABS
 from apps.analytics.reports import services
 from apps.billing.models import BillingProfile, Plan
+from apps.billing.services.quota import billing_of
 from apps.campaigns.models import MessageCampaign
 from apps.campaigns.services import campaign_create
 from apps.messaging.services import template_create
 from apps.tenants.access import rate_counters
 from apps.tenants.models import Application, Operator, Role
+from apps.tenants.scopes import ROLE_SCOPES
 from apps.tenants.services import membership_set
 
 PAGE = "/admin/statistics/"
@@ -69,9 +73,13 @@ def figures(application):
 
 
 def shown(client: Client, **query) -> str:
+    """What all tabs that are offered show, one after the other."""
     answer = client.get(PAGE, query)
     assert answer.status_code == 200
-    return answer.content.decode()
+    tabs = [entry["address"] for entry in answer.context.get("tabs", ()) if not entry["is_chosen"]]
+    answers = [answer, *(client.get(PAGE + address) for address in tabs)]
+    assert {answer.status_code for answer in answers} == {200}
+    return "".join(answer.content.decode() for answer in answers)
 
 
 def test_the_page_shows_the_figures_of_the_last_thirty_days_against_those_before(analyst, figures):
@@ -165,10 +173,21 @@ def test_a_plan_of_basic_analytics_shows_less_and_says_so(analyst, figures, appl
     assert "Not in the application's plan" in page
 
 
-def test_the_page_takes_few_statements(analyst, figures, django_assert_max_num_queries):
-    shown(analyst)
-    with django_assert_max_num_queries(60):
-        shown(analyst)
+@pytest.mark.parametrize("tab", list(TABS))
+def test_each_tab_takes_few_statements(application, figures, django_assert_max_num_queries, tab):
+    owner = signed_in(application, Role.OWNER)
+    billing_of(application)
+    shown(owner)
+    with django_assert_max_num_queries(20):
+        assert owner.get(PAGE, {"tab": tab}).status_code == 200
+
+
+def test_a_tab_that_is_not_offered_does_not_exist(analyst, figures):
+    for tab in ("nothing", "costs\0", ""):
+        assert analyst.get(PAGE, {"tab": tab}).status_code == 404
+    fewer = {name for name in ROLE_SCOPES[Role.ANALYST] if name != "billing:read"}
+    with patch.dict(ROLE_SCOPES, {Role.ANALYST: frozenset(fewer)}):
+        assert analyst.get(PAGE, {"tab": "costs"}).status_code == 404
 
 
 def test_campaigns_and_templates_have_a_panel_of_their_statistics(marketer, figures):
