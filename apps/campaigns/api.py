@@ -8,12 +8,14 @@ from uuid import UUID
 
 from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
+from apps.campaigns.api_fields import ObjectField
+from apps.campaigns.experiments.api import ExperimentInput, ExperimentOutput
 from apps.campaigns.models import CampaignStatus, CampaignType, MessageCampaign, OverQuota, Segment
 from apps.campaigns.services.timing import timing_of, with_timing
 from apps.messaging.api.messages import ChainInput, RequeueOutput
@@ -29,16 +31,6 @@ from automata_signal.openapi import PAGE_PARAMETERS
 
 NOTHING = OpenApiResponse(description="Done.")
 CRITERIA_HELP = "`{}` is everybody who can be reached; the guide has the grammar."
-
-
-@extend_schema_field({"type": "object", "additionalProperties": True})
-class ObjectField(serializers.JSONField):
-    """A JSON object."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("Must be an object.")
-        return super().to_internal_value(data)
 
 
 # --- Segments ----------------------------------------------------------------------------------------------------
@@ -201,6 +193,7 @@ class CampaignOutput(serializers.Serializer[Any]):
     options = ObjectField()
     variables = ObjectField()
     targeting_criteria = ObjectField()
+    experiment = ExperimentOutput(allow_null=True, help_text="Its variants; null: it has none.")
     local_time = serializers.CharField(default=None, allow_null=True, help_text="HH:MM of each recipient's clock.")
     at_active_hours = serializers.BooleanField(default=False)
     scheduled_at = serializers.DateTimeField(allow_null=True)
@@ -275,6 +268,11 @@ class CampaignInput(StrictSerializer):
             "with the number that would fit; `partial` sends that many, and the rest are failed as `quota_exceeded`."
         ),
     )
+    experiment = ExperimentInput(
+        required=False,
+        allow_null=True,
+        help_text="Several contents to parts of the audience, compared. Stands for the whole; null takes it away.",
+    )
     targeting_criteria = ObjectField(
         help_text=f"Has to be there, so that nobody sends to everybody by an oversight. {CRITERIA_HELP}"
     )
@@ -303,6 +301,9 @@ class TestInput(StrictSerializer):
     )
     subscription_ids = serializers.ListField(
         child=serializers.UUIDField(), max_length=services.TEST_RECIPIENTS_MAX, required=False
+    )
+    variant = serializers.CharField(
+        max_length=1, required=False, help_text="The letter of the variant to send; the first unless told."
     )
 
 
@@ -340,6 +341,9 @@ class StatsOutput(serializers.Serializer[Any]):
         help_text="`successful` of what is settled, `received` of successful, `converted` of received.",
     )
     fanout_done = serializers.BooleanField()
+    awaits_winner = serializers.BooleanField(
+        help_text="The test of its variants is cut, and the rest of the audience waits for the winner."
+    )
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     elapsed_s = serializers.FloatField(allow_null=True, help_text="Since the launch, pauses included.")
@@ -370,6 +374,7 @@ class CampaignsView(SignalView):
         """The application's campaigns, newest first."""
         given = self.query(CampaignQuery)
         rows = with_timing(MessageCampaign.objects.for_application(self.application).filter(**given))
+        rows = rows.select_related("experiment").prefetch_related("experiment__variants")
         return self.page(rows, represent_campaign)
 
     @extend_schema(

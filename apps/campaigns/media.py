@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.campaigns.models import CampaignStatus, MessageCampaign, Variant
 from apps.messaging.media.uses import named_in
 
 _OVER = (CampaignStatus.COMPLETED, CampaignStatus.CANCELED, CampaignStatus.FAILED)
@@ -16,5 +16,8 @@ def used_by_campaigns(application_id: UUID, ids: Collection[UUID]) -> set[UUID]:
     used: set[UUID] = set()
     rows = MessageCampaign.objects.filter(application_id=application_id).exclude(status__in=_OVER)
     for row in rows.values_list("title", "body", "data", "options", "variables").iterator(200):
+        used |= named_in(ids, *row)
+    variants = Variant.objects.filter(experiment__campaign__in=rows)
+    for row in variants.values_list("title", "body", "data", "options").iterator(200):
         used |= named_in(ids, *row)
     return used

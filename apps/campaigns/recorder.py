@@ -45,20 +45,33 @@ def record_campaign_counts(counts: Sequence[StatusCount]) -> None:
 
 def _record(application_id: UUID, counts: Sequence[StatusCount]) -> None:
     changes: dict[UUID, Counter[str]] = {}
+    of_dispatches: dict[UUID, dict[UUID, Counter[str]]] = {}
     reasons: Counter[tuple[UUID, str]] = Counter()
     for row in counts:
         if row.campaign_id is None:
             continue
-        change = changes.setdefault(row.campaign_id, Counter())
-        change.update(dict.fromkeys(_COUNTED_AS.get(row.new, ()), row.messages))
-        change.subtract(dict.fromkeys(_COUNTED_AS.get(row.old, ()), row.messages))
+        _add(changes.setdefault(row.campaign_id, Counter()), row)
+        if row.dispatch_id is not None:
+            _add(of_dispatches.setdefault(row.campaign_id, {}).setdefault(row.dispatch_id, Counter()), row)
         if row.new == MessageStatus.FAILED:
             reasons[row.campaign_id, row.reason[:100]] += row.messages
     if reasons:
         _add_reasons(application_id, reasons)
-    changed = {campaign: change for campaign, change in changes.items() if any(change.values())}
+    changed = {
+        campaign: change
+        for campaign, change in changes.items()
+        if any(change.values()) or any(any(own.values()) for own in of_dispatches.get(campaign, {}).values())
+    }
     if changed:
-        _add_counts(application_id, changed)
+        testing = _add_counts(application_id, changed)
+        tested = {key: change for campaign in testing for key, change in of_dispatches.get(campaign, {}).items()}
+        if tested:
+            _add_tallies(application_id, tested)
+
+
+def _add(change: Counter[str], row: StatusCount) -> None:
+    change.update(dict.fromkeys(_COUNTED_AS.get(row.new, ()), row.messages))
+    change.subtract(dict.fromkeys(_COUNTED_AS.get(row.old, ()), row.messages))
 
 
 def _add_reasons(application_id: UUID, reasons: Counter[tuple[UUID, str]]) -> None:
@@ -82,20 +95,37 @@ def _add_reasons(application_id: UUID, reasons: Counter[tuple[UUID, str]]) -> No
         )
 
 
-def _add_counts(application_id: UUID, changes: dict[UUID, Counter[str]]) -> None:
+def _add_counts(application_id: UUID, changes: dict[UUID, Counter[str]]) -> list[UUID]:
     """By primary key; no index names a counter, so the updates stay HOT. Nearly always there is one campaign, whose
-    statement takes a third of the one for several."""
+    statement takes a third of the one for several. Returns those that test variants, which it comes to know by the way:
+    the others pay nothing for it."""
     campaigns = sorted(changes)
     with prepared_cursor() as cursor:
         if len(campaigns) == 1:
             cursor.execute(_ADD_ONE, [*(changes[campaigns[0]][name] for name in _COLUMNS), application_id, *campaigns])
-            return
+        else:
+            cursor.execute(
+                _ADD_MANY,
+                [
+                    *(application_id, campaigns, campaigns),
+                    *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS),
+                    application_id,
+                ],
+            )
+        return [campaign_id for campaign_id, has_variants in cursor.fetchall() if has_variants]
+
+
+def _add_tallies(application_id: UUID, changes: dict[UUID, Counter[str]]) -> None:
+    """What became of the messages of these dispatches, in the rows of their variants. The campaigns' rows are locked:
+    who holds one may change its tallies in any order. By primary keys, and HOT. A step of a chain has no tally."""
+    dispatches = sorted(changes)
+    with prepared_cursor() as cursor:
         cursor.execute(
-            _ADD_MANY,
+            _ADD_TALLIES,
             [
-                *(application_id, campaigns, campaigns),
-                *([changes[campaign][name] for campaign in campaigns] for name in _COLUMNS),
-                application_id,
+                dispatches,
+                *([changes[dispatch][name] for dispatch in dispatches] for name in _COLUMNS),
+                *(application_id, application_id),
             ],
         )
 
@@ -103,6 +133,7 @@ def _add_counts(application_id: UUID, changes: dict[UUID, Counter[str]]) -> None
 _ADD_ONE = f"""
     UPDATE campaigns_messagecampaign SET {", ".join(f"{column} = {column} + %s" for column in _COLUMNS.values())}
     WHERE application_id = %s AND id = %s
+    RETURNING id, has_variants
 """
 _ADD_MANY = f"""
     WITH locked AS MATERIALIZED (
@@ -113,4 +144,16 @@ _ADD_MANY = f"""
     SET {", ".join(f"{column} = c.{column} + d.{name}" for name, column in _COLUMNS.items())}
     FROM locked, unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
     WHERE locked.id = d.id AND c.id = d.id AND c.application_id = %s
+    RETURNING c.id, c.has_variants
+"""
+_ADD_TALLIES = f"""
+    UPDATE campaigns_varianttally t
+    SET {", ".join(f"{name} = t.{name} + g.{name}" for name in _COLUMNS)}
+    FROM (
+        SELECT o.tally_id, {", ".join(f"sum(d.{name})::int AS {name}" for name in _COLUMNS)}
+        FROM unnest(%s::uuid[] {", %s::int[]" * len(_COLUMNS)}) AS d(id, {", ".join(_COLUMNS)})
+             JOIN messaging_dispatch o ON o.id = d.id AND o.application_id = %s
+        WHERE o.tally_id IS NOT NULL AND o.chain_step = 0 GROUP BY 1
+    ) g
+    WHERE t.id = g.tally_id AND t.application_id = %s
 """

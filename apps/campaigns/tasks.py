@@ -7,6 +7,7 @@ from uuid import UUID
 from celery import shared_task
 
 from apps.campaigns import services
+from apps.campaigns.experiments import activity, running
 from apps.campaigns.services.fanout import Step
 from automata_signal.task_context import log_fields
 
@@ -26,6 +27,12 @@ def launch_due() -> None:
 @shared_task(name="campaigns.continue_fanouts")
 def continue_fanouts() -> None:
     services.campaigns_continue_fanouts()
+
+
+@shared_task(name="campaigns.decide_experiments")
+def decide_experiments() -> None:
+    running.campaigns_decide()
+    activity.experiments_measure()
 
 
 @shared_task(name="campaigns.finish_done")

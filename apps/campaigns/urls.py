@@ -1,6 +1,7 @@
 from django.urls import path
 
 from apps.campaigns import api
+from apps.campaigns.experiments import api as experiments
 
 urlpatterns = [
     path("segments", api.SegmentsView.as_view()),
@@ -18,4 +19,6 @@ urlpatterns = [
     path("campaigns/<uuid:campaign_id>/requeue-failed", api.CampaignRequeueView.as_view()),
     path("campaigns/<uuid:campaign_id>/test", api.CampaignTestView.as_view()),
     path("campaigns/<uuid:campaign_id>/stats", api.CampaignStatsView.as_view()),
+    path("campaigns/<uuid:campaign_id>/experiment", experiments.CampaignExperimentView.as_view()),
+    path("campaigns/<uuid:campaign_id>/experiment/winner", experiments.CampaignWinnerView.as_view()),
 ]

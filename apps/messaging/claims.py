@@ -28,6 +28,7 @@ from apps.messaging.courtesy.wanted import unwanted_messages
 from apps.messaging.making import Recipient, make_messages
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus
 from apps.messaging.recorders import PLANNED, StatusCount, record
+from apps.tenants.operations.switches import may_send
 from automata_signal.ids import IdRange, new_id
 from automata_signal.prepared import prepared_cursor
 
@@ -90,7 +91,8 @@ def claim_batch(batch_id: UUID, application_id: UUID | None = None) -> Claim | N
         )
         if batch is None:
             return None
-        if batch.due_at > timezone.now() and batch.dispatch.state != DispatchState.CANCELED:
+        is_canceled = batch.dispatch.state == DispatchState.CANCELED
+        if not is_canceled and (batch.due_at > timezone.now() or not may_send(batch.dispatch.channel_type)):
             return None
         return _take(batch)
 
@@ -141,7 +143,10 @@ def claim_next(way: Way) -> Claim | None:
         if row is None:
             return None
         batches = DispatchBatch.objects.select_related("dispatch").filter(dispatch__application_id=way.application_id)
-        return _take(batches.get(application_id=way.application_id, pk=row[0]))
+        batch = batches.get(application_id=way.application_id, pk=row[0])
+        if batch.dispatch.state != DispatchState.CANCELED and not may_send(batch.dispatch.channel_type):
+            return None
+        return _take(batch)
 
 
 def _take(batch: DispatchBatch) -> Claim:
@@ -203,14 +208,15 @@ def _reserve_joined(claim: Claim, joined: int) -> None:
     for reason, ids in claim.unsendable.items():
         claim.unsendable[reason] = [message_id for message_id in ids if message_id < first]
     scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
-    record([StatusCount(*scope, old=PLANNED, new="", reason="", messages=left_out)])
+    record([StatusCount(*scope, old=PLANNED, new="", reason="", messages=left_out, dispatch_id=dispatch.pk)])
 
 
 def _made_counts(dispatch: Dispatch, *, planned: int, made: int) -> list[StatusCount]:
     """What was made, and by how much the slice has become smaller (people left) since it was cut."""
     scope = (dispatch.application_id, dispatch.campaign_id, dispatch.channel_type)
-    made_count = StatusCount(*scope, old="", new=MessageStatus.PENDING.value, reason="", messages=made)
-    left_count = StatusCount(*scope, old=PLANNED, new="", reason="", messages=planned - made)
+    pending = MessageStatus.PENDING.value
+    made_count = StatusCount(*scope, old="", new=pending, reason="", messages=made, dispatch_id=dispatch.pk)
+    left_count = StatusCount(*scope, old=PLANNED, new="", reason="", messages=planned - made, dispatch_id=dispatch.pk)
     return [count for count in (made_count, left_count) if count.messages]
 
 

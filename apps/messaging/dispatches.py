@@ -18,10 +18,11 @@ from apps.messaging.content import ContentSource
 from apps.messaging.courtesy.wanted import audience_predicate
 from apps.messaging.models import BatchState, Dispatch, DispatchBatch, DispatchState, Message, MessageStatus, Purpose
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
+from apps.messaging.splitting import BUCKET
 from apps.subscriptions.targeting import REACHABLE, compile_criteria
 from apps.tenants.models import Application
 from automata_signal.celery import Task, send_tasks
-from automata_signal.ids import IdRange
+from automata_signal.ids import IdRange, new_id
 from automata_signal.prepared import insert_row
 
 EXPIRY_GRACE_S = 60
@@ -69,6 +70,13 @@ def dispatch_create(
     )
     insert_row(dispatch)
     return dispatch
+
+
+def dispatch_again(dispatch: Dispatch, **changes: Any) -> Dispatch:
+    """The same order once more, with `changes`; not saved yet."""
+    columns = {column.attname: getattr(dispatch, column.attname) for column in Dispatch._meta.concrete_fields}
+    fresh = {"id": new_id(), "state": DispatchState.ACTIVE, "created_at": timezone.now(), "reserved_at": None}
+    return Dispatch(**columns | fresh | changes)
 
 
 def expires_at(due_at: datetime, ttl_s: int) -> datetime:
@@ -135,28 +143,121 @@ def dispatch_slice(*, dispatch: Dispatch, after_id: UUID | None, limit: int, is_
         cursor.execute(sql, parameters)
         slices = cursor.fetchall()
     now = timezone.now()
-    batches = [
-        DispatchBatch(
-            dispatch=dispatch,
-            application_id=dispatch.application_id,
-            subscription_type=type_,
-            priority=dispatch.priority,
-            due_at=now,
-            queued_at=now,
-            expires_at=expires_at(now, dispatch.ttl_s),
-            first_subscription_id=first,
-            last_subscription_id=last,
-            recipient_count=count,
-            is_over_quota=is_over_quota,
-            follow_up_at=follow_up_at(dispatch, now),
-        )
-        for type_, first, last, count in slices
-    ]
+    batches = [_batch(dispatch, row, now, is_over_quota) for row in slices]
     DispatchBatch.objects.bulk_create(batches)
     _queue(dispatch, batches)
     recipients = sum(batch.recipient_count for batch in batches)
     last_id = slices[-1][2] if recipients == limit else None
     return Sliced(last_id, [batch.id for batch in batches], recipients)
+
+
+def _batch(dispatch: Dispatch, row: Sequence[Any], now: datetime, is_over_quota: bool) -> DispatchBatch:
+    type_, first, last, count = row
+    return DispatchBatch(
+        dispatch=dispatch,
+        application_id=dispatch.application_id,
+        subscription_type=type_,
+        priority=dispatch.priority,
+        due_at=now,
+        queued_at=now,
+        expires_at=expires_at(now, dispatch.ttl_s),
+        first_subscription_id=first,
+        last_subscription_id=last,
+        recipient_count=count,
+        is_over_quota=is_over_quota,
+        follow_up_at=follow_up_at(dispatch, now),
+    )
+
+
+class SlicedParts(NamedTuple):
+    """What one step did of a fan-out to several dispatches: `Sliced`, and by whom."""
+
+    last_id: UUID | None
+    batch_ids: list[UUID]
+    recipients: int
+    by_dispatch: dict[UUID, int]
+    held_out: int
+    """Recipients who get nothing, counted once they are passed."""
+
+
+# As `_SLICES`, with the part of the audience that each recipient is in: the subscriptions are read once for all
+# dispatches, in one statement.
+_SLICES_OF_PARTS = """
+    WITH reachable AS (
+        SELECT id, type, width_bucket(bucket, %s::int[]) - 1 AS part FROM (
+            SELECT s.id, s.type, {bucket} AS bucket FROM {tables}
+            WHERE s.application_id = %s AND s.type = ANY(%s) AND {reachable}
+              AND (%s::uuid IS NULL OR s.id > %s) AND ({predicate})
+        ) s
+        WHERE bucket < %s OR bucket >= %s
+        ORDER BY id LIMIT %s
+    ), numbered AS (
+        SELECT id, type, part, row_number() OVER of_part AS number, lead(id) OVER of_part IS NULL AS is_last
+        FROM reachable WINDOW of_part AS (PARTITION BY part, type ORDER BY id)
+    ), ends AS (
+        SELECT id, type, part, number, (number - 1) / {size} AS slice
+        FROM numbered WHERE number %% {size} < 2 OR is_last
+    )
+    SELECT part, type, (array_agg(id ORDER BY number))[1], (array_agg(id ORDER BY number DESC))[1],
+           max(number) - min(number) + 1
+    FROM ends GROUP BY part, type, slice ORDER BY 4
+"""
+
+
+def dispatches_slice(
+    *,
+    dispatches: Sequence[Dispatch],
+    held_out_from: int,
+    after_id: UUID | None,
+    limit: int,
+    is_over_quota: bool = False,
+) -> SlicedParts:
+    """`dispatch_slice` of several dispatches of one campaign, whose parts of the audience follow each other without a
+    gap. From the bucket `held_out_from` on people get nothing and are counted; who stands between the last part and
+    those is passed over, and not counted. The limit is of recipients and held out together.
+    """
+    first, ends_at = dispatches[0], dispatches[-1].split_to
+    bounds = [*(dispatch.split_from for dispatch in dispatches), ends_at, held_out_from]
+    # Without its part, which is only one of those that are looked for.
+    whole = dispatch_again(first, split_from=None, split_to=None)
+    predicate = audience_predicate(compile_criteria(first.audience or {}, now=first.created_at), whole)
+    parameters = [
+        bounds,
+        first.campaign_id,
+        first.application_id,
+        list(subscription_types_of(first.channel_type)),
+        after_id,
+        after_id,
+        *predicate.params,
+        ends_at,
+        held_out_from,
+        limit,
+    ]
+    sql = _SLICES_OF_PARTS.format(
+        bucket=BUCKET,
+        tables=predicate.from_clause,
+        reachable=REACHABLE,
+        predicate=predicate.sql,
+        size=settings.BATCH_SIZE,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        slices = cursor.fetchall()
+    now = timezone.now()
+    by_dispatch: Counter[UUID] = Counter()
+    batches: list[DispatchBatch] = []
+    held_out = 0
+    for part, *row in slices:
+        if part >= len(dispatches):
+            held_out += row[-1]
+            continue
+        batches.append(_batch(dispatches[part], row, now, is_over_quota))
+        by_dispatch[dispatches[part].pk] += row[-1]
+    DispatchBatch.objects.bulk_create(batches)
+    _queue(first, batches)
+    recipients = by_dispatch.total()
+    last_id = slices[-1][3] if recipients + held_out == limit else None
+    return SlicedParts(last_id, [batch.id for batch in batches], recipients, dict(by_dispatch), held_out)
 
 
 def _queue(dispatch: Dispatch, batches: Sequence[DispatchBatch]) -> None:

@@ -74,8 +74,8 @@ def apply(
     move = _Move(step, source, ids, application_id, at, metadata, attempted, reason, details, retry_at)
     new = steps()[step].target
     return [
-        StatusCount(application_id, campaign_id, channel_type, str(source), new, reason or "", messages)
-        for campaign_id, channel_type, messages in _moved(move)
+        StatusCount(application_id, campaign_id, channel_type, str(source), new, reason or "", messages, dispatch_id)
+        for campaign_id, channel_type, dispatch_id, messages in _moved(move)
     ]
 
 
@@ -95,7 +95,7 @@ class _Move(NamedTuple):
 
 
 def _moved(move: _Move) -> list[tuple[Any, ...]]:
-    """Run the statement of a move; campaign, channel and how many, for each."""
+    """Run the statement of a move; campaign, channel, the campaign's dispatch and how many, for each."""
     target = _target(move.step, move.source)
     if not move.ids:
         return []
@@ -184,6 +184,7 @@ def _statement(target: str, *, form: _Form, attempted: bool) -> str:
             {"FROM unnest(%(ids)s::uuid[], %(at)s::timestamptz[], %(metadata)s::text[]) g(id, at, metadata)" * one_each}
             WHERE {form.value} AND m.status = %(source)s AND m.application_id = %(application_id)s
             RETURNING m.id, m.campaign_id, m.channel_type,
+                      CASE WHEN m.campaign_id IS NOT NULL THEN m.dispatch_id END AS dispatch_id,
                       {at} AS at, {metadata} AS metadata, {number} AS number
         ), noted AS (
             INSERT INTO messaging_messageevent
@@ -192,7 +193,7 @@ def _statement(target: str, *, form: _Form, attempted: bool) -> str:
                    (SELECT event_position())
             FROM moved
         )
-        SELECT campaign_id, channel_type, count(*) FROM moved GROUP BY 1, 2
+        SELECT campaign_id, channel_type, dispatch_id, count(*) FROM moved GROUP BY 1, 2, 3
     """
 
 

@@ -20,6 +20,7 @@ from apps.messaging.content import ContentSource, recipient_variables
 from apps.messaging.courtesy.wanted import audience_predicate
 from apps.messaging.models import Dispatch, DispatchBatch, MessageStatus
 from apps.messaging.rendering import RenderError
+from apps.messaging.splitting import without_repeats
 from apps.subscriptions.targeting import JOIN_USER, REACHABLE, compile_criteria
 from automata_signal.ids import IdRange, new_range
 from automata_signal.metrics import RENDER_SECONDS, RENDERED
@@ -89,6 +90,7 @@ def _make_plain(batch: DispatchBatch, dispatch: Dispatch) -> Made:
 def _of_audience(statement: str, batch: DispatchBatch, dispatch: Dispatch) -> tuple[str, list[Any]]:
     """A statement about the slice of the audience, and its parameters up to there."""
     predicate = audience_predicate(compile_criteria(dispatch.audience or {}, now=dispatch.created_at), dispatch)
+    predicate = without_repeats(predicate, dispatch)
     needs_user = predicate.needs_user or dispatch.is_personalised
     sql = statement.format(join=JOIN_USER if needs_user else "", reachable=REACHABLE, predicate=predicate.sql)
     bounds = (batch.first_subscription_id, batch.last_subscription_id)

@@ -152,6 +152,15 @@ class Dispatch(models.Model):
     is_personalised = models.BooleanField(_("personalised"), default=False)
     audience = models.JSONField(_("audience"), null=True)
     """Targeting criteria with segments resolved; null when the recipients were named."""
+    variant = models.CharField(_("variant"), max_length=1, blank=True, default="", db_default="", editable=False)
+    """Letter of the variant that its content is, in a campaign that tests several; empty: of none."""
+    split_from = models.PositiveIntegerField(null=True, editable=False)
+    """The buckets of the audience that it is for, from here up to `split_to` (`apps.messaging.splitting`); null: all."""
+    split_to = models.PositiveIntegerField(null=True, editable=False)
+    tally_id = models.UUIDField(null=True, editable=False)
+    """The row in which an upper app counts what becomes of its messages, beside the campaign's own counters."""
+    reserved_at = models.DateTimeField(null=True, editable=False)
+    """When its messages were reserved, if that was before it was made."""
     reaches_pending = models.BooleanField(default=False, db_default=False, editable=False)
     """Whether it also goes to who has not confirmed yet (-98): the request for confirmation itself."""
     chain_id = models.UUIDField(_("chain"), null=True, editable=False)
@@ -268,7 +277,7 @@ class DispatchBatch(models.Model):
         those that were not, since the quota had no room for them."""
         if self.is_over_quota:
             return None
-        return self.created_at if self.dispatch.chain_step else self.dispatch.created_at
+        return self.created_at if self.dispatch.chain_step else self.dispatch.reserved_at or self.dispatch.created_at
 
 
 class MessageStatus(models.TextChoices):

@@ -242,6 +242,10 @@ _PUT_BACK = """
     end
 """
 
+_FORGET = """
+    redis.call('HDEL', KEYS[1], 'rate', 'full', 'held', 'judge_at', 'share', 'before', 'bad', 'bad0', 'pushed_at', 'pushed_by')
+"""
+
 # now, per minute, per hour, then devices. Returns for each the seconds until it may have another message, 0 for now.
 # The count of an hour is kept only for a device that had more than a tenth of it in a minute: most never need one.
 _DEVICES = """
@@ -279,6 +283,7 @@ class _Scripts(NamedTuple):
     peek: Script
     put_back: Script
     devices: Script
+    forget: Script
 
 
 @cache
@@ -286,7 +291,7 @@ def _scripts() -> _Scripts:
     client = redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
     )
-    return _Scripts(*(client.register_script(text) for text in (_TAKE, _PUSHBACK, _PEEK, _PUT_BACK, _DEVICES)))
+    return _Scripts(*(client.register_script(text) for text in (_TAKE, _PUSHBACK, _PEEK, _PUT_BACK, _DEVICES, _FORGET)))
 
 
 class RedisAway(Exception):
@@ -335,10 +340,11 @@ def credential_bucket(credential: ChannelCredential) -> Bucket:
 
 
 def dispatch_buckets(dispatch: Dispatch) -> list[Bucket]:
-    """The throttle of a dispatch, if it has one."""
+    """The throttle of a dispatch, if it has one; the variants of a campaign share it."""
     if not dispatch.messages_per_minute:
         return []
-    return [Bucket(f"automata:rate:{dispatch.pk}", dispatch.messages_per_minute / 60, DISPATCH_TURNS_S)]
+    key = dispatch.pk if dispatch.split_from is None else dispatch.campaign_id
+    return [Bucket(f"automata:rate:{key}", dispatch.messages_per_minute / 60, DISPATCH_TURNS_S)]
 
 
 def plan_buckets(application_id: UUID) -> list[Bucket]:
@@ -504,6 +510,16 @@ def device_waits(credential: ChannelCredential, devices: Sequence[str], *, now: 
     except RedisAway:
         return [0] * len(devices)
     return cast("list[int]", waits)
+
+
+def forget_slowdown(credential: ChannelCredential) -> bool:
+    """Take the limit for the rate again, as if the provider had pushed nothing back; False if Redis does not answer."""
+    key = credential_bucket(credential).key
+    try:
+        _run(_scripts().forget, [key])
+    except RedisAway:
+        return False
+    return True
 
 
 # --- What can be seen --------------------------------------------------------------------------------------------

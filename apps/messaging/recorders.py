@@ -27,6 +27,8 @@ class StatusCount(NamedTuple):
     new: str
     reason: str
     messages: int
+    dispatch_id: UUID | None = None
+    """Of a campaign's messages: the order that they belong to."""
 
 
 Recorder = Callable[[Sequence[StatusCount]], None]

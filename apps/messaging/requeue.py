@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from apps.messaging import charges, retry
 from apps.messaging.content import ContentSource, recipient_variables
-from apps.messaging.dispatches import expires_at
+from apps.messaging.dispatches import dispatch_again, expires_at
 from apps.messaging.models import Dispatch, DispatchBatch, DispatchState, Message, MessageRequeue, MessageStatus
 from apps.messaging.queues import QueuedBatch, enqueue_on_commit
 from apps.messaging.recorders import PLANNED, StatusCount, record
@@ -37,7 +37,7 @@ from apps.subscriptions.models import AppUser, Subscription
 from apps.tenants.models import Application
 from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict, NotFound
-from automata_signal.ids import IdRange, first_id_at, new_id, new_range
+from automata_signal.ids import IdRange, first_id_at, new_range
 from automata_signal.time_limits import limit_statements
 
 REQUEUE_AT_ONCE = 2_000
@@ -384,7 +384,7 @@ def _make(
     for row in rows:
         groups[row.dispatch_id, row.subscription_type or ""].append(row)
     made: dict[UUID, UUID] = {}
-    copies = {dispatch_id: _copy(orders[dispatch_id]) for dispatch_id, _ in groups}
+    copies = {dispatch_id: dispatch_again(orders[dispatch_id]) for dispatch_id, _ in groups}
     batches: list[DispatchBatch] = []
     messages: list[_New] = []
     for (dispatch_id, subscription_type), failed in groups.items():
@@ -444,12 +444,6 @@ def _rendered(row: _Failed, order: Dispatch) -> tuple[str | None, _Failed]:
     return None, row._replace(title=content.title, body=content.body, data=data)
 
 
-def _copy(order: Dispatch) -> Dispatch:
-    """The same order again."""
-    columns = {column.attname: getattr(order, column.attname) for column in Dispatch._meta.concrete_fields}
-    return Dispatch(**columns | {"id": new_id(), "state": DispatchState.ACTIVE, "created_at": timezone.now()})
-
-
 def _batch(order: Dispatch, subscription_type: str, ids: IdRange, count: int) -> DispatchBatch:
     now = timezone.now()
     return DispatchBatch(
@@ -492,10 +486,13 @@ def _insert(application_id: UUID, messages: Sequence[_New]) -> None:
 
 def _counts(application_id: UUID, messages: Iterable[_New]) -> list[StatusCount]:
     """A campaign's total grows by its requeued messages: the failed ones stay counted as failed."""
-    groups = Counter((message.campaign_id, message.channel_type) for message in messages)
+    groups = Counter(
+        (message.campaign_id, message.channel_type, message.dispatch_id if message.campaign_id else None)
+        for message in messages
+    )
     return [
-        StatusCount(application_id, campaign_id, channel_type, old="", new=new, reason="", messages=count)
-        for (campaign_id, channel_type), count in groups.items()
+        StatusCount(application_id, campaign_id, channel_type, "", new, "", count, dispatch_id)
+        for (campaign_id, channel_type, dispatch_id), count in groups.items()
         for new in (PLANNED, MessageStatus.PENDING.value)
     ]
 

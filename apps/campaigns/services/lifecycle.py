@@ -36,7 +36,7 @@ from apps.messaging.dispatches import (
 from apps.messaging.models import Dispatch, MessageRequeue, Priority
 from apps.messaging.named import Recipients
 from apps.messaging.requeue import FailedFilter, requeue_start
-from apps.messaging.services import SendResult, messages_send, ttl_of
+from apps.messaging.services import SendResult, messages_send
 from apps.subscriptions.targeting import Predicate
 from apps.tenants.models import ChannelCredential
 from automata_signal.errors import Conflict, SignalError, ValidationFailed

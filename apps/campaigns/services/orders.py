@@ -15,7 +15,7 @@ from apps.messaging.services import ttl_of
 
 
 def order_create(campaign: MessageCampaign, content: ContentSource, **more: Any) -> Dispatch:
-    """The dispatch to the campaign's audience as it is now, and its chain. `more` is what a variant says of its part."""
+    """The dispatch to the campaign's audience as it is now, and its chain. `more` is what a variant adds."""
     dispatch = dispatch_create(
         application=campaign.application,
         campaign_id=campaign.pk,

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.messaging.content import ContentSource, content_source
-from apps.messaging.dispatches import dispatch_create
+from apps.messaging.dispatches import dispatch_again, dispatch_create
 from apps.messaging.models import Dispatch, FollowOn, MessageStatus, MessageTemplate, Purpose
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application
@@ -146,12 +146,25 @@ def chain_create(*, application: Application, first: Dispatch, chain: Chain) -> 
             category=first.category,
             chain_id=first.pk,
             chain_step=number,
+            variant=first.variant,
             wait_s=None if number == last else step.wait_s,
             follow_on=chain.follow_on,
             follow_until=chain.follow_until,
         )
         for number, step in enumerate(chain.steps, start=1)
     ]
+
+
+def chain_again(*, of: Dispatch, first: Dispatch) -> None:
+    """Give `first`, which is a saved `dispatch_again` of the head of a chain, a chain of its own with the same steps."""
+    first.chain_id = first.pk
+    first.save(update_fields=["chain_id"])
+    steps: dict[int, Dispatch] = {}
+    for step in of_chain(of.application_id, of.chain_id, chain_step__gt=0):
+        steps.setdefault(step.chain_step, step)  # not the copies that requeues have made, which are younger
+    Dispatch.objects.bulk_create(
+        dispatch_again(step, chain_id=first.pk, variant=first.variant) for step in steps.values()
+    )
 
 
 def next_step(dispatch: Dispatch) -> Dispatch | None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import connection
 
 from apps.messaging.models import Dispatch, Purpose
+from apps.messaging.splitting import of_split
 from apps.subscriptions.preferences.models import MessageCategory
 from apps.subscriptions.targeting import Predicate
 from automata_signal.ids import IdRange
@@ -68,9 +69,9 @@ def wanted(predicate: Predicate, *, application_id: UUID, channel: str, purpose:
 
 
 def audience_predicate(predicate: Predicate, dispatch: Dispatch) -> Predicate:
-    """`wanted`, for a dispatch."""
+    """`wanted`, for a dispatch and its part of the audience."""
     return wanted(
-        predicate,
+        of_split(predicate, dispatch),
         application_id=dispatch.application_id,
         channel=dispatch.channel_type,
         purpose=dispatch.purpose,
