@@ -41,6 +41,7 @@ READ = "analytics:read"
 DAYS = 14
 CHART_WIDTH = 620
 REASONS_SHOWN = 8
+NO_CHANGE = "±0"
 FAILED_BADLY = 0.2
 """Of what was decided about: with more failures somebody is to look."""
 
@@ -213,7 +214,7 @@ def _rate_card(
     new, old = rate(*now), rate(*before)
     if new is not None and old is not None:
         points = round(100 * (new - old), 1)
-        card["change"] = _("%(points)s points") % {
+        card["change"] = NO_CHANGE if not points else _("%(points)s points") % {
             "points": f"{'+' if points >= 0 else '−'}{formats.number_format(abs(points), 1)}"
         }
         if abs(points) >= 1:

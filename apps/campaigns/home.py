@@ -10,6 +10,7 @@ from uuid import UUID
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -50,10 +51,14 @@ def campaigns_section(request: HttpRequest, application: Application) -> Shown:
     entries = [_entry(row) for row in [*running[:SHOWN], *scheduled[:SHOWN]]]
     more = list_address("campaigns.MessageCampaign", application=application.pk)
     is_live = any(row.status == CampaignStatus.RUNNING for row in running)
-    context = {"entries": entries, "add": reverse("admin:campaigns_messagecampaign_add")}
+    context = {"entries": entries, "add": _add(application)}
     return Shown(
         "admin/console/home/campaigns.html", context, is_live=is_live, more=more, more_label=_("All campaigns")
     )
+
+
+def _add(application: Application) -> str:
+    return f"{reverse('admin:campaigns_messagecampaign_add')}?{urlencode({'application': application.pk})}"
 
 
 _COUNTS = ("total_recipients", "successful_count", "failed_count", "received_count", "converted_count")
@@ -94,7 +99,7 @@ started_step(
         gettext_lazy("Choose who gets it, write it, check it, and send it: to a few people first."),
         "campaigns:write",
         50,
-        lambda application: reverse("admin:campaigns_messagecampaign_add"),
+        lambda application: _add(application),
         _first_campaign,
     ),
 )

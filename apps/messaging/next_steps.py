@@ -6,6 +6,7 @@ something to do. A word that no table knows is told as what it is.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from apps.messaging import retry
 from apps.messaging.adapters.base import Outcome
 from apps.messaging.adapters.reasons import APNS, FCM
 from apps.messaging.adapters.sms_reasons import NHN_SMS_REPLIES, NHN_SMS_REPORTS, SOLAPI, TWILIO
+from apps.messaging.adapters.smtp_reasons import Reply, smtp_verdict
 from apps.messaging.charges import OVER_QUOTA
 from apps.messaging.courtesy.caps import CAPPED
 from apps.messaging.courtesy.wanted import NO_CONSENT, OPTED_OUT, SUPPRESSED
@@ -139,7 +141,13 @@ def next_step(reason: str) -> NextStep:
     if word in OWN:
         return OWN[word]
     outcome = _outcomes().get(word)
+    if outcome is None and _ENHANCED.fullmatch(word):
+        outcome = smtp_verdict(Reply(550 if word[0] == "5" else 450, word, "")).outcome
     return BY_OUTCOME.get(outcome, UNKNOWN) if outcome else UNKNOWN
+
+
+_ENHANCED = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
+"""The reason of a mail server: its enhanced status code."""
 
 
 @cache
