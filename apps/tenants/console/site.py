@@ -87,72 +87,80 @@ class _Item(NamedTuple):
     icon: str
 
 
-_AREAS: list[tuple[Any, list[_Item]]] = [
-    (
-        _("Statistics"),
-        [
-            _Item("analytics.ReportSchedule", _("Scheduled reports"), "schedule_send"),
-            _Item("analytics.ReportRun", _("Reports sent"), "mark_email_read"),
-            _Item("analytics.Export", _("Exports"), "download"),
-        ],
-    ),
-    (
+class _Area(NamedTuple):
+    title: Any
+    items: list[_Item]
+    is_folded: bool = False
+    """What is not needed every day: it opens with a click, and by itself where one of its pages is shown."""
+
+
+_AREAS = [
+    _Area(
         _("Campaigns"),
         [
             _Item("campaigns.MessageCampaign", _("Campaigns"), "campaign"),
             _Item("campaigns.Segment", _("Segments"), "group_work"),
             _Item("messaging.MessageTemplate", _("Templates"), "draft"),
-            _Item("messaging.KakaoTemplate", _("Alimtalk templates"), "fact_check"),
-            _Item("messaging.KakaoChannel", _("Kakao channels"), "forum"),
             _Item("messaging.MediaFile", _("Media"), "image"),
         ],
     ),
-    (
-        _("Messages"),
-        [
-            _Item("messaging.Message", _("Messages"), "chat"),
-            _Item("messaging.MessageEvent", _("Message events"), "timeline"),
-            _Item("messaging.InboxItem", _("Inboxes"), "inbox"),
-        ],
-    ),
-    (
-        _("Users & subscriptions"),
+    _Area(
+        _("People"),
         [
             _Item("subscriptions.AppUser", _("Users"), "person"),
             _Item("subscriptions.Subscription", _("Subscriptions"), "devices"),
-            _Item("subscriptions.SubscriptionEvent", _("Subscription events"), "history"),
             _Item("subscriptions.Import", _("Imports"), "upload_file"),
             _Item("subscriptions.DataRequest", _("Data requests"), "privacy_tip"),
         ],
     ),
-    (
-        _("Consent & courtesy"),
+    _Area(
+        _("Messages"),
         [
-            _Item("subscriptions.MessageCategory", _("Categories"), "category"),
-            _Item("subscriptions.MarketingConsent", _("Consents"), "verified_user"),
-            _Item("subscriptions.Preference", _("Preferences"), "tune"),
-            _Item("subscriptions.ConsentEvent", _("Consent events"), "history"),
-            _Item("subscriptions.ConsentNotice", _("Consent notices"), "mark_email_unread"),
-            _Item("subscriptions.OptIn", _("Opt-ins"), "how_to_reg"),
-            _Item("subscriptions.Suppression", _("Suppression list"), "block"),
-            _Item("subscriptions.SuppressionEvent", _("Suppression events"), "history"),
-            _Item("subscriptions.ActiveHours", _("Active hours"), "schedule"),
+            _Item("messaging.Message", _("Messages"), "chat"),
+            _Item("messaging.InboxItem", _("Inboxes"), "inbox"),
         ],
     ),
-    (
+    _Area(
+        _("Statistics"),
+        [
+            _Item("analytics.ReportSchedule", _("Scheduled reports"), "schedule_send"),
+            _Item("analytics.Export", _("Exports"), "download"),
+        ],
+    ),
+    _Area(
         _("Applications"),
         [
             _Item("tenants.Application", _("Applications"), "apps"),
             _Item("tenants.ApiKey", _("API keys"), "key"),
             _Item("tenants.ChannelCredential", _("Channel credentials"), "vpn_key"),
+            _Item("messaging.WebhookEndpoint", _("Webhooks"), "webhook"),
             _Item("tenants.Membership", _("Members"), "groups"),
             _Item("tenants.Invitation", _("Invitations"), "person_add"),
             _Item("tenants.AuditEvent", _("Audit log"), "policy"),
-            _Item("messaging.WebhookEndpoint", _("Webhooks"), "webhook"),
-            _Item("messaging.WebhookDelivery", _("Webhook deliveries"), "outbox"),
         ],
     ),
-    (
+    _Area(
+        _("Consent & courtesy"),
+        [
+            _Item("subscriptions.MessageCategory", _("Categories"), "category"),
+            _Item("subscriptions.MarketingConsent", _("Consents"), "verified_user"),
+            _Item("subscriptions.Preference", _("Preferences"), "tune"),
+            _Item("subscriptions.Suppression", _("Suppression list"), "block"),
+            _Item("subscriptions.ConsentNotice", _("Consent notices"), "mark_email_unread"),
+            _Item("subscriptions.OptIn", _("Opt-ins"), "how_to_reg"),
+            _Item("subscriptions.ActiveHours", _("Active hours"), "schedule"),
+        ],
+        is_folded=True,
+    ),
+    _Area(
+        _("Kakao"),
+        [
+            _Item("messaging.KakaoTemplate", _("Alimtalk templates"), "fact_check"),
+            _Item("messaging.KakaoChannel", _("Kakao channels"), "forum"),
+        ],
+        is_folded=True,
+    ),
+    _Area(
         _("Billing"),
         [
             _Item("billing.BillingProfile", _("Billing"), "account_balance_wallet"),
@@ -162,8 +170,23 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("billing.BillingAlert", _("Alerts"), "notification_important"),
             _Item("billing.Plan", _("Plans"), "sell"),
         ],
+        is_folded=True,
     ),
-    (
+    _Area(
+        _("Logs"),
+        [
+            _Item("messaging.MessageEvent", _("Message events"), "timeline"),
+            _Item("subscriptions.SubscriptionEvent", _("Subscription events"), "history"),
+            _Item("subscriptions.ConsentEvent", _("Consent events"), "history"),
+            _Item("subscriptions.SuppressionEvent", _("Suppression events"), "history"),
+            _Item("messaging.WebhookDelivery", _("Webhook deliveries"), "outbox"),
+            _Item("analytics.ReportRun", _("Reports sent"), "mark_email_read"),
+            _Item("campaigns.CampaignFailure", _("Failure reasons"), "report"),
+            _Item("tenants.IdempotencyRecord", _("Idempotency keys"), "repeat_one"),
+        ],
+        is_folded=True,
+    ),
+    _Area(
         _("Operations"),
         [
             _Item("messaging.Dispatch", _("Dispatches"), "outbox"),
@@ -171,13 +194,12 @@ _AREAS: list[tuple[Any, list[_Item]]] = [
             _Item("messaging.MessageRequeue", _("Requeues"), "replay"),
             _Item("messaging.FollowUp", _("Follow-ups of chains"), "alt_route"),
             _Item("messaging.GatewayRequest", _("Gateway requests"), "cell_tower"),
-            _Item("campaigns.CampaignFailure", _("Failure reasons"), "report"),
-            _Item("tenants.IdempotencyRecord", _("Idempotency keys"), "repeat_one"),
-            _Item("tenants.Operator", _("Operators"), "badge"),
             _Item("django_celery_beat.PeriodicTask", _("Schedules"), "schedule"),
-            _Item("token_blacklist.OutstandingToken", _("Sign-ins by token"), "login"),
+            _Item("tenants.Operator", _("Operators"), "badge"),
             _Item("axes.AccessAttempt", _("Locked sign-ins"), "lock_person"),
+            _Item("token_blacklist.OutstandingToken", _("Sign-ins by token"), "login"),
         ],
+        is_folded=True,
     ),
 ]
 
@@ -187,7 +209,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     registry = {model._meta.label: model_admin for model, model_admin in admin.site._registry.items()}
     first = {"title": _("Home"), "icon": "home", "link": reverse("admin:index")}
     return [
-        {"title": None, "separator": False, "items": [first]},
+        {"title": None, "items": [first]},
         *_areas(request, registry),
     ]
 
@@ -195,22 +217,22 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 def _areas(request: HttpRequest, registry: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
-            "title": title,
-            "separator": False,
+            "title": area.title,
+            "collapsible": area.is_folded,
             "items": [
-                *_page_entries(request, title),
+                *_page_entries(request, area.title),
                 *(
                     {
                         "title": item.title,
                         "icon": item.icon,
                         "link": reverse(f"admin:{item.model.replace('.', '_').lower()}_changelist"),
                     }
-                    for item in items
+                    for item in area.items
                     if item.model in registry and registry[item.model].has_view_permission(request)
                 ),
             ],
         }
-        for title, items in _AREAS
+        for area in _AREAS
     ]
 
 
