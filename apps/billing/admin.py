@@ -18,6 +18,7 @@ from djmoney.money import Money
 
 from apps.billing import forms
 from apps.billing import home as home  # registers its sections of the first page
+from apps.billing import pages as pages  # registers the page of quotas and plan
 from apps.billing.alerts import alert_retry, facts_of, headline
 from apps.billing.models import (
     BillingAlert,
@@ -40,6 +41,7 @@ from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import PlatformAdmin, ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.lists import ApplicationFilter, as_uuid, link_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, json_text, list_address, table_panel
+from apps.tenants.console_pages.hub import hub_of
 from apps.tenants.models import Application
 from automata_signal.csv_safety import csv_lines
 from automata_signal.errors import ValidationFailed
@@ -51,6 +53,11 @@ NEW_PROFILES_MAX = 50
 
 def _by(request: HttpRequest) -> str:
     return str(request.user)
+
+
+def _because(request: HttpRequest, cleaned: dict[str, Any]) -> str:
+    """Who does it and why, for the history; the reason is taken out of `cleaned`."""
+    return f"{_by(request)}: {cleaned.pop('reason')}"
 
 
 # --- Plans ---------------------------------------------------------------------------------------------------------
@@ -123,6 +130,14 @@ class BillingProfileAdmin(ScopedHistoryAdmin):
     readonly_fields = ("application", "plan", "currency", "credit_limit", "alert_webhook_url")
     refusal_aliases = {"channels": "plan", "settings.retention_days": "plan"}
     row_actions = ("top_up", "adjust", "refund", "change_plan", "change_credit_limit", "webhook")
+    change_form_outer_before_template = "admin/tenants/hub_before.html"
+
+    class Media:
+        css = {"all": ("console/applications.css",)}
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        context["hub"] = hub_of(request, kwargs["obj"].application, "plan") if kwargs.get("obj") else None
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request).select_related("application", "plan")
@@ -196,12 +211,13 @@ class BillingProfileAdmin(ScopedHistoryAdmin):
         ),
     )
     def change_plan(self, request: HttpRequest, row: BillingProfile, cleaned: dict[str, Any]) -> str:
-        plans.plan_set(application=row.application, plan=cleaned["plan"], by=_by(request))
+        plans.plan_set(application=row.application, plan=cleaned["plan"], by=_because(request, cleaned))
         return _("The application is on the plan %(plan)s.") % {"plan": cleaned["plan"]}
 
     @row_action(gettext_lazy("Credit limit"), scope=PLATFORM, icon="credit_score", form=forms.CreditLimitForm)
     def change_credit_limit(self, request: HttpRequest, row: BillingProfile, cleaned: dict[str, Any]) -> str:
-        credit_limit_set(application=row.application, by=_by(request), **cleaned)
+        by = _because(request, cleaned)
+        credit_limit_set(application=row.application, by=by, **cleaned)
         return _("The credit limit is changed.")
 
     @row_action(
@@ -287,10 +303,8 @@ class MessageQuotaAdmin(ScopedHistoryAdmin, ReadOnlyAdmin):
         explain=gettext_lazy("For this application alone; they stay when its plan changes."),
     )
     def set_terms(self, request: HttpRequest, row: MessageQuota, cleaned: dict[str, Any]) -> str:
-        price = Money(cleaned.pop("unit_price"), billing_of(row.application).currency)
-        plans.quota_set(
-            application=row.application, channel_type=row.channel_type, unit_price=price, by=_by(request), **cleaned
-        )
+        price, by = Money(cleaned.pop("unit_price"), billing_of(row.application).currency), _because(request, cleaned)
+        plans.quota_set(application=row.application, channel_type=row.channel_type, unit_price=price, by=by, **cleaned)
         return _("The terms are agreed.")
 
     @row_action(

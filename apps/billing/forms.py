@@ -23,6 +23,10 @@ def _text() -> Any:
     return widgets.UnfoldAdminTextInputWidget()
 
 
+def _reason() -> forms.CharField:
+    return forms.CharField(label=_("Why"), max_length=200, widget=_text(), help_text=_("It stands in the history."))
+
+
 def _quota(label: Any) -> forms.IntegerField:
     return forms.IntegerField(
         label=label, required=False, min_value=0, widget=_text(), help_text=_("Empty: any number.")
@@ -95,6 +99,7 @@ class PlanChoiceForm(forms.Form):
     plan = forms.ModelChoiceField(
         queryset=Plan.objects.filter(is_active=True), label=_("Plan"), widget=widgets.UnfoldAdminSelectWidget
     )
+    reason = _reason()
 
 
 class CreditLimitForm(forms.Form):
@@ -106,6 +111,7 @@ class CreditLimitForm(forms.Form):
         widget=_text(),
         help_text=_("How far the balance may go below zero. Empty: any distance (billed afterwards)."),
     )
+    reason = _reason()
 
 
 class MoneyForm(forms.Form):
@@ -126,6 +132,7 @@ class TermsForm(forms.Form):
     unit_price = forms.DecimalField(
         label=_("Price of a message"), min_value=Decimal(0), max_digits=16, decimal_places=6, widget=_text()
     )
+    reason = _reason()
 
 
 class WebhookForm(forms.Form):

@@ -69,17 +69,17 @@ def test_money_is_moved_with_a_reason_and_once_for_a_reference(root, profile):  
 
 def test_the_plan_and_the_terms_of_one_application_are_changed_by_buttons(root, profile):  # noqa: F811
     free = Plan.objects.get(code="free")
-    assert root.post(button(profile, "change_plan"), {"plan": str(free.pk)}).status_code == 302
+    assert root.post(button(profile, "change_plan"), {"plan": str(free.pk), "reason": "smaller"}).status_code == 302
     quota = MessageQuota.objects.get(application=profile.application, channel_type="push")
     assert quota.daily_quota == 1_000
-    given = {"daily_quota": "5000", "monthly_quota": "", "unit_price": "0"}
+    given = {"daily_quota": "5000", "monthly_quota": "", "unit_price": "0", "reason": "agreed"}
     assert root.post(button(quota, "set_terms"), given).status_code == 302
     quota.refresh_from_db()
     assert (quota.is_own, quota.daily_quota, quota.monthly_quota) == (True, 5_000, None)
     assert root.post(button(quota, "reset_terms")).status_code == 302
     quota.refresh_from_db()
     assert (quota.is_own, quota.daily_quota) == (False, 1_000)
-    assert root.post(button(profile, "change_credit_limit"), {"credit_limit": ""}).status_code == 302
+    assert root.post(button(profile, "change_credit_limit"), {"credit_limit": "", "reason": "paid by invoice"}).status_code == 302
     profile.refresh_from_db()
     assert profile.credit_limit is None
 

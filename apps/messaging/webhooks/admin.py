@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -26,12 +27,16 @@ from apps.messaging.webhooks.models import (
     WebhookLane,
     WebhookReader,
 )
-from apps.messaging.webhooks.payloads import EVENT_TYPES, KINDS
+from apps.messaging.webhooks.pages import state_of
+from apps.messaging.webhooks.payloads import EVENT_TYPES, KINDS, body_of
 from apps.tenants.channels import ChannelType
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import PlatformAdmin, ReadOnlyAdmin, ScopedHistoryAdmin, search_by_name
+from apps.tenants.console.formats import moment, number
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, link_filter, rare_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, short_id, table_panel
+from apps.tenants.console_pages.hub import hub_of, hub_of_add
+from automata_signal.masking import masked
 
 READ, WRITE = "webhooks:read", "webhooks:write"
 LATEST = 20
@@ -88,8 +93,24 @@ class ReplayForm(forms.Form):
         min_value=1,
         max_value=24 * 365,
         initial=1,
+        required=False,
         widget=widgets.UnfoldAdminIntegerFieldWidget,
     )
+    since = forms.SplitDateTimeField(
+        label=gettext_lazy("… or made from"), required=False, widget=widgets.UnfoldAdminSplitDateTimeWidget
+    )
+    until = forms.SplitDateTimeField(
+        label=gettext_lazy("until"),
+        required=False,
+        widget=widgets.UnfoldAdminSplitDateTimeWidget,
+        help_text=gettext_lazy("Empty: until now."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors and not cleaned.get("hours") and not cleaned.get("since"):
+            self.add_error("hours", _("Say how many hours, or from when."))
+        return cleaned
 
 
 @admin.register(WebhookEndpoint)
@@ -99,12 +120,23 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
     list_display = ("name", "application", "state", "last_success_at", "last_error", "lost_events", "created_at")
     list_select_related = ("application",)
     list_filter = (ApplicationFilter,)
-    refusal_aliases = {"overlap_s": "overlap_h", "until": "hours"}
+    refusal_aliases = {"overlap_s": "overlap_h"}
+    change_form_outer_before_template = "admin/tenants/hub_before.html"
     row_actions = ("test", "rotate_secret", "replay", "enable")
     _facts = (
         *("state", "disabled_at", "disabled_reason", "consecutive_failures", "last_success_at", "last_error"),
         *("last_error_at", "lost_events", "lost_at", "previous_until", "lanes", "created_at", "updated_at", "id"),
     )
+
+    class Media:
+        css = {"all": ("console/applications.css",)}
+        js = ("console/applications.js",)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        row = kwargs.get("obj")
+        tabs = hub_of_add(request, "webhooks") if row is None else hub_of(request, row.application, "webhooks")
+        context["hub"] = tabs
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = WebhookForm.Meta.fields
@@ -127,9 +159,7 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: WebhookEndpoint) -> SafeString:
-        if row.is_active:
-            return badge("warning", _("failing")) if row.consecutive_failures else badge("success", _("active"))
-        return badge("danger", _("disabled")) if row.disabled_at else badge("default", _("not active"))
+        return badge(*state_of(row))
 
     def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> WebhookEndpoint:
         names = ("application", "url", "description", "event_types", "channels")
@@ -153,6 +183,8 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
             "opts": self.model._meta,
             "title": _("The new secret"),
             "subtitle": str(row),
+            "application": row.application,
+            "hub": hub_of(request, row.application, "webhooks"),
             "plaintext": secret,
             "back": self.address_of(row.pk),
         }
@@ -190,13 +222,13 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
         scope=WRITE,
         icon="replay",
         form=ReplayForm,
-        explain=gettext_lazy("All deliveries of the last hours once more, in their order."),
+        explain=gettext_lazy("All deliveries of that time once more, in their order. Those that wait come anyway."),
         is_offered=lambda endpoint: endpoint.is_active,
     )
     def replay(self, request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
-        now = timezone.now()
-        since = now - timedelta(hours=cleaned["hours"])
-        made = services.deliveries_replay(endpoint=row, since=since, until=now, by=_by(request))
+        until = cleaned.get("until") or timezone.now()
+        since = cleaned.get("since") or until - timedelta(hours=cleaned["hours"])
+        made = services.deliveries_replay(endpoint=row, since=since, until=until, by=_by(request))
         return _("%(count)d deliveries are sent again.") % {"count": made}
 
     @row_action(
@@ -262,11 +294,30 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         rare_filter(gettext_lazy("state"), "state", DeliveryState.choices, lambda rows, v: rows.filter(state=v)),
     )
     fields = (
-        *("application", "webhook", "source", "state_badge", "attempts", "status", "duration_ms", "error"),
-        *("first_attempt_at", "attempted_at", "created_at", "requested_by", "replay_of", "lane", "sequence"),
-        *("event_ids", "id"),
+        *("application", "webhook", "source", "state_badge", "created_at", "requested_by", "replay_of"),
+        *("lane", "sequence", "event_ids", "id"),
     )
     row_actions = ("replay",)
+    change_form_outer_before_template = "admin/tenants/hub_before.html"
+
+    class Media:
+        css = {"all": ("console/applications.css",)}
+        js = ("console/applications.js",)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        row = kwargs.get("obj")
+        context["hub"] = hub_of(request, row.application, "webhooks") if row else None
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def panels(self, request: HttpRequest, row: WebhookDelivery) -> list[Panel]:
+        """What was sent, and what was answered: the body is made anew from its events, as each attempt makes it."""
+        content, events = body_of(row)
+        context = {
+            "facts": attempt_facts(row),
+            "headers": headers_shown(row),
+            "body": json.dumps(json.loads(content), indent=2, ensure_ascii=False) if events else "",
+        }
+        return [Panel(_("Request and answer"), "admin/messaging/webhook_payload.html", context, before=True)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request).select_related("application", "endpoint")
@@ -298,6 +349,31 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     def replay(self, request: HttpRequest, row: WebhookDelivery, cleaned: dict[str, Any]) -> str:
         services.delivery_replay(delivery=row, by=_by(request))
         return _("The delivery is sent again.")
+
+
+def attempt_facts(row: WebhookDelivery) -> list[tuple[Any, Any]]:
+    """When it was tried and what came of it. Of an answer nothing is kept but its status: it could hold anything."""
+    return [
+        (_("attempts"), number(row.attempts)),
+        (_("first attempt"), moment(row.first_attempt_at)),
+        (_("last attempt"), moment(row.attempted_at)),
+        (_("status of the answer"), row.status or _("no answer")),
+        (_("took"), _("%(ms)s ms") % {"ms": number(row.duration_ms)} if row.duration_ms is not None else "–"),
+        (_("problem"), row.error or "–"),
+    ]
+
+
+def headers_shown(row: WebhookDelivery) -> str:
+    """Those of the last attempt, without the signature: it would prove to anybody that they are us."""
+    lines = [
+        f"POST {masked(row.endpoint.url)}",
+        "Content-Type: application/json",
+        f"X-Automata-Delivery: {row.pk}",
+        f"X-Automata-Attempt: {max(1, row.attempts)}",
+        f"X-Automata-Timestamp: {int(row.attempted_at.timestamp()) if row.attempted_at else '…'}",
+        "X-Automata-Signature: v1=••••••••",
+    ]
+    return "\n".join(lines)
 
 
 # --- The machinery -------------------------------------------------------------------------------------------------

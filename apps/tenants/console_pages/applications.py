@@ -81,7 +81,7 @@ hub_tab(
 )
 hub_tab(
     "credentials",
-    gettext_lazy("Provider credentials"),
+    gettext_lazy("Credentials"),
     icon="vpn_key",
     scope=SETTINGS_READ,
     address=_page("tenants_application_credentials"),

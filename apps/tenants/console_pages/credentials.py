@@ -17,14 +17,13 @@ from django.utils.translation import gettext_lazy
 
 from apps.tenants import services
 from apps.tenants.console import secret_forms
-from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedHistoryAdmin, search_by_name
-from apps.tenants.console.lists import ApplicationFilter, as_uuid
+from apps.tenants.console.lists import ApplicationFilter
 from apps.tenants.console.panels import Panel, badge
 from apps.tenants.console.secret_forms import SecretForm
 from apps.tenants.console_pages.guides import guide_of, guides
-from apps.tenants.console_pages.hub import hub_of
+from apps.tenants.console_pages.hub import hub_of, hub_of_add
 from apps.tenants.console_pages.words import (
     SETTINGS_READ,
     SETTINGS_WRITE,
@@ -35,7 +34,7 @@ from apps.tenants.console_pages.words import (
     summary_text,
 )
 from apps.tenants.credentials.checking import check_begin
-from apps.tenants.models import Application, ChannelCredential, Provider
+from apps.tenants.models import ChannelCredential, Provider
 from apps.tenants.providers import secret_fields
 from automata_signal.encryption import DecryptionError
 from automata_signal.errors import ValidationFailed
@@ -129,7 +128,7 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         if obj is not None:
             context["hub"] = hub_of(request, obj.application, "credentials")
         else:
-            context["hub"] = _hub_of_add(request)
+            context["hub"] = hub_of_add(request, "credentials")
             context["panels_before"] = [Panel(_("Where to find it"), "admin/tenants/guides.html", {"guides": guides()})]
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -260,15 +259,6 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         if row is None or not self.has_view_permission(request, row):
             raise Http404
         return render(request, "admin/tenants/check.html", {"panel": self._check_context(request, row)})
-
-
-def _hub_of_add(request: HttpRequest) -> dict[str, Any] | None:
-    """The tabs of the application that the address names, if there is one and the operator has it."""
-    key = as_uuid(request.GET.get("application", ""))
-    if key is None or not grants_of(request).has(SETTINGS_READ, key):
-        return None
-    application = Application.objects.filter(pk=key).first()
-    return hub_of(request, application, "credentials") if application else None
 
 
 def _stored_secret(row: ChannelCredential) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest
 
 from apps.tenants.console.access import grants_of
+from apps.tenants.console.lists import as_uuid
 from apps.tenants.models import Application
 
 Address = Callable[[UUID], str]
@@ -48,6 +49,15 @@ def hub_of(request: HttpRequest, application: Application, current: str) -> dict
         if grants.has(tab.scope, application.pk)
     ]
     return {"application": application, "tabs": tabs}
+
+
+def hub_of_add(request: HttpRequest, current: str) -> dict[str, Any] | None:
+    """The tabs of the application that the address of an add form names, if the operator may see it."""
+    key = as_uuid(request.GET.get("application", ""))
+    if key is None or not grants_of(request).has("settings:read", key):
+        return None
+    application = Application.objects.filter(pk=key).first()
+    return hub_of(request, application, current) if application else None
 
 
 def application_or_404(request: HttpRequest, application_id: UUID, scope: str) -> Application:

@@ -24,7 +24,7 @@ from apps.tenants.console.base import ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.lists import ApplicationFilter
 from apps.tenants.console.panels import Panel, badge
 from apps.tenants.console_pages.applications import new_keys_page
-from apps.tenants.console_pages.hub import hub_of
+from apps.tenants.console_pages.hub import hub_of, hub_of_add
 from apps.tenants.console_pages.words import SETTINGS_READ, SETTINGS_WRITE, key_notices, key_state, label_of
 from apps.tenants.models import ApiKey
 from apps.tenants.scopes import SCOPES
@@ -184,6 +184,7 @@ class ApiKeyAdmin(ScopedHistoryAdmin):
         if row is not None:
             context["hub"] = hub_of(request, row.application, "keys")
         else:  # scopes are of a secret key alone
+            context["hub"] = hub_of_add(request, "keys")
             own = copy(self)
             own.conditional_fields = {"scopes": "kind != 'publishable'"}
             context["adminform"].model_admin = own

@@ -68,6 +68,8 @@ def credential_state(credential: ChannelCredential) -> tuple[str, Any]:
         return "default", _("inactive")
     if credential.breaker_opened_at:
         return "danger", _("stopped")
+    if credential.check_ok is False:
+        return "danger", _("refused")
     return ("warning", _("last answer was an error")) if credential.last_error else ("success", _("in use"))
 
 
