@@ -22,6 +22,7 @@ from unfold import widgets
 from apps.analytics import home as home  # registers its sections of the first page
 from apps.analytics import pages as pages  # registers the page of statistics
 from apps.analytics import panels as panels  # and the panels of templates
+from apps.analytics import work as work  # its rows on the page of running work
 from apps.analytics.exports import admin as exports_admin  # noqa: F401
 from apps.analytics.models.reports import ReportRun, ReportSchedule, RunState
 from apps.analytics.reports import preview, services

@@ -73,9 +73,13 @@ def user_get(
     return row
 
 
-def users_list(*, application: Application, external_id: str | None = None) -> ScopedQuerySet[AppUser]:
-    """Live users, newest first."""
+def users_list(
+    *, application: Application, external_id: str | None = None, is_test: bool | None = None
+) -> ScopedQuerySet[AppUser]:
+    """Live users, newest first; those of the test group by `user_test_group`."""
     rows = AppUser.objects.for_application(application)
+    if is_test is not None:
+        rows = rows.filter(is_test=is_test)
     return rows if external_id is None else rows.filter(external_id=external_id)  # type: ignore[no-any-return]
 
 

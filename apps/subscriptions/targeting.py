@@ -16,6 +16,7 @@ Fields and their operators (every one also has `ne`, `not_in`, `not_exists` wher
 - `subscribed_at`, `unsubscribed_at`, `created_at`, `last_active_at`, `user.created_at`, `user.last_active_at`:
   older_than, within (`15m`, `12h`, `30d`, `2w`); before, after, between (ISO 8601 with zone); exists.
 - `external_id`: eq, in, exists.
+- `test_group`: eq, ne with true or false: whether the user is in the application's test group.
 - `consent.<channel>` (push, email, sms, kakao_talk, in_app): eq, ne with true or false: consent to advertising there.
 - `tags.<name>` (all that follows is one name, dots too) and `user.<property>` (dots go deeper): eq, in (text, numbers,
   booleans); lt, lte, gt, gte, between (numbers); contains (part of a text, or an element of a list); prefix; exists.
@@ -548,6 +549,26 @@ def _checked_number(raw: int | float) -> int | float:
 _CHANNELS = ("push", "email", "sms", "kakao_talk", "in_app")
 
 
+class _TestGroup(_Field):
+    """Whether the user is in the application's test group; who is nobody's is not."""
+
+    __slots__ = ()
+
+    ops = frozenset({"eq", "ne"})
+    needs_user = True
+
+    def item(self, op: str, raw: object) -> bool:
+        if not isinstance(raw, bool):
+            raise _Wrong("must be true or false")
+        return raw
+
+    def sql(self, op: str, value: Any, builder: _Builder) -> str:
+        return f"(u.is_test IS {'' if value else 'NOT '}TRUE)"
+
+    def show(self, value: Any) -> str:
+        return "yes" if value else "no"
+
+
 class _Consent(_Field):
     """Consent to advertising on a channel, by the unique key of consents; nobody is without an answer."""
 
@@ -590,6 +611,7 @@ _COLUMNS: Final[dict[str, _Field]] = {
     "created_at": _Date("created", "s.created_at"),
     "last_active_at": _Date("last active", "s.last_active_at"),
     "external_id": _ExternalId("external id", "u.external_id"),
+    "test_group": _TestGroup("test group"),
     "user.created_at": _Date("user created", "u.created_at"),
     "user.last_active_at": _Date("user last active", "u.last_active_at"),
 }

@@ -57,6 +57,19 @@ def finds(criteria: object, row: uuid.UUID) -> bool:
     return row in selected(criteria)
 
 
+def test_the_test_group_is_asked_of_the_user(app) -> None:
+    tester = AppUser.objects.create(application=app, external_id="tester", is_test=True)
+    gone = AppUser.objects.create(application=app, external_id="gone", is_test=True, is_archived=True)
+    theirs = subscription(app, tester)
+    others = {subscription(app, AppUser.objects.create(application=app, external_id="u")), subscription(app)}
+    others.add(subscription(app, gone))
+    assert selected(when("test_group", "eq", True)) == selected(when("test_group", "ne", False)) == {theirs}
+    assert selected(when("test_group", "eq", False)) == selected(when("test_group", "ne", True)) == others
+    assert describe(when("test_group", "eq", True)) == "test group is yes"
+    with pytest.raises(TargetingError):
+        validate_criteria(when("test_group", "eq", "yes"))
+
+
 def test_consent_is_asked_of_the_user_or_of_who_has_none(app) -> None:
     from apps.subscriptions.preferences.consents import Choices, MarketingChoice, preferences_set
     from apps.subscriptions.preferences.subjects import Subject

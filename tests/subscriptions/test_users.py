@@ -189,3 +189,14 @@ def test_a_strangers_login_makes_a_user_of_its_own(stranger, server, anna):
     data = stranger.post("subscriptions", body).json()["data"]
     assert data["user_id"] != anna["id"]
     assert not SubscriptionEvent.objects.filter(user_id=anna["id"]).exists()
+
+
+def test_a_user_is_put_into_the_test_group_and_found_there(server, stranger, anna):
+    server.post("users", {"external_id": "bert", "is_test": True})
+    assert anna["is_test"] is False
+    data = server.patch(f"users/{anna['id']}", {"is_test": True}).json()["data"]
+    assert (data["is_test"], data["properties"]) == (True, anna["properties"])
+    assert [one["external_id"] for one in server.get("users?is_test=true").json()["data"]] == ["bert", "anna"]
+    assert server.get("users?is_test=false").json()["data"] == []
+    assert stranger.get("users?is_test=true").json()["data"] == []
+    assert server.patch(f"users/{anna['id']}", {"is_test": "x"}).status_code == 400

@@ -120,6 +120,7 @@ FIELDS: dict[str, Field] = {
         Field("user.", _("Property"), "json", _PERSON, "properties", _("Name of the property")),
         Field("tags.", _("Tag"), "json", _PERSON, "tags", _("Name of the tag")),
         Field("external_id", _("External id"), "ids", _PERSON),
+        Field("test_group", _("In the test group"), "flag", _PERSON),
         Field("consent.push", _("Consent to advertising by push"), "flag", _PERSON),
         Field("consent.email", _("Consent to advertising by e-mail"), "flag", _PERSON),
         Field("consent.sms", _("Consent to advertising by SMS"), "flag", _PERSON),
@@ -132,7 +133,7 @@ FIELDS: dict[str, Field] = {
         Field("os", _("OS version"), "os", _DEVICE, "os_versions"),
         Field("device_model", _("Device model"), "text", _DEVICE, "device_models"),
         Field("sdk_version", _("SDK version"), "version", _DEVICE, "sdk_versions"),
-        Field("test_type", _("Test group"), "choice", _DEVICE),
+        Field("test_type", _("Environment of the app"), "choice", _DEVICE),
         Field("last_active_at", _("Last active"), "date", _ACTIVITY),
         Field("subscribed_at", _("Subscribed"), "date", _ACTIVITY),
         Field("unsubscribed_at", _("Unsubscribed"), "date", _ACTIVITY),
@@ -159,6 +160,8 @@ def choices_of(name: str) -> list[tuple[str, Any]]:
         return [(json.dumps(value), label) for value, label in TestType.choices]
     if name == "country":
         return [(json.dumps(code), label) for code, label in countries()]
+    if name == "test_group":
+        return [("true", _("yes")), ("false", _("no"))]
     if name.startswith("consent."):
         return [("true", _("given")), ("false", _("not given"))]
     return []

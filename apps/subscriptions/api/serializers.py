@@ -124,14 +124,24 @@ class RegisteredAnswer(SubscriptionAnswer):
 class UserCreateInput(StrictSerializer):
     external_id = Text(max_length=EXTERNAL_ID_MAX)
     properties = JSONObject(required=False)
+    is_test = serializers.BooleanField(required=False, help_text="Whether the user is in the test group")
 
 
 class UserUpdateInput(StrictSerializer):
-    properties = JSONObject(help_text="Each takes the place of the one of that name; null removes it")
+    properties = JSONObject(
+        required=False, help_text="Each takes the place of the one of that name; null removes it"
+    )
+    is_test = serializers.BooleanField(required=False, help_text="Whether the user is in the test group")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError({"properties": ["This field is required, or is_test."]})
+        return attrs
 
 
 class UserFilters(StrictSerializer):
     external_id = serializers.CharField(max_length=EXTERNAL_ID_MAX, required=False, trim_whitespace=False)
+    is_test = serializers.BooleanField(required=False, help_text="Only of the test group, or only others")
 
 
 class ExternalIdInput(StrictSerializer):
@@ -142,6 +152,7 @@ class UserAnswer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     external_id = serializers.CharField()
     properties = JSONObject()
+    is_test = serializers.BooleanField(help_text="Whether test sends may go to the user")
     last_active_at = serializers.DateTimeField(allow_null=True, help_text="The last login")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()

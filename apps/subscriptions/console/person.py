@@ -57,12 +57,12 @@ def person_context(request: HttpRequest, user: AppUser) -> dict[str, Any]:
     grants, application_id = grants_of(request), user.application_id
     sees_subscriptions = grants.has("subscriptions:read", application_id)
     channels = _channels(grants, user) if sees_subscriptions else []
-    newest = max((one.row for one in channels), key=_activity, default=None)
+    newest = sorted((one.row for one in channels), key=_activity, reverse=True)
     may_write = grants.has("users:write", application_id) and not is_erased(user)
     context: dict[str, Any] = {
         "is_erased": is_erased(user),
-        "language": newest.device_language if newest else "",
-        "country": newest.country_code if newest else "",
+        "language": next((row.device_language for row in newest if row.device_language), ""),
+        "country": next((row.country_code for row in newest if row.country_code), ""),
         "sees_subscriptions": sees_subscriptions,
         "channels": channels[:CHANNELS_SHOWN],
         "has_more_channels": len(channels) > CHANNELS_SHOWN,

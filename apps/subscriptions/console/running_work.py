@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Max, Min, Q, TextField
+from django.db.models.functions import Cast
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -97,7 +98,7 @@ def data_requests(applications: Sequence[UUID] | None, is_running: bool) -> list
             begun=Min("created_at"),
             ended=Max("finished_at"),
             who=Min("requested_by"),
-            one=Min("pk"),
+            one=Min(Cast("pk", TextField())),
         )
         .order_by("-begun")
     )

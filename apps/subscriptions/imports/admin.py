@@ -1,15 +1,15 @@
-"""The console's pages of imports: upload, what the check found, apply, progress, rejects."""
+"""The console's pages of imports, as a guided flow: the file, its columns, what the check found, applying it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.safestring import SafeString
@@ -17,21 +17,24 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold import widgets
 
-from apps.subscriptions.imports import services
+from apps.subscriptions.imports import mapping, services
 from apps.subscriptions.imports.models import Import, ImportKind, ImportState, OnConflict
 from apps.subscriptions.imports.reading import ENCODINGS
-from apps.subscriptions.imports.rejects import first_rejects
+from apps.subscriptions.imports.rejects import REJECT_COLUMNS, RejectedLine, first_rejects
 from apps.subscriptions.models import SubscriptionType
 from apps.tenants.access import client_address
+from apps.tenants.audit.services import audit
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedAdmin
-from apps.tenants.console.forms import JSONObjectField
-from apps.tenants.console.lists import AddedFilter, ApplicationFilter, rare_filter
-from apps.tenants.console.panels import Panel, badge, json_text, table_panel
+from apps.tenants.console.formats import number
+from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, rare_filter
+from apps.tenants.console.panels import badge
+from automata_signal.errors import SignalError
 
 SCOPE = "imports:write"
 FOUND = ("", gettext_lazy("Found in the file"))
 STATE_COLOURS = {
+    ImportState.MAPPING: "warning",
     ImportState.WAITING: "default",
     ImportState.CHECKING: "info",
     ImportState.CHECKED: "warning",
@@ -41,36 +44,16 @@ STATE_COLOURS = {
     ImportState.CANCELED: "default",
 }
 DELIMITER_NAMES = {",": gettext_lazy("Comma"), ";": gettext_lazy("Semicolon"), "\t": gettext_lazy("Tab")}
+REMAPPABLE = (ImportState.MAPPING, ImportState.CHECKED)
 
 
 class ImportForm(forms.ModelForm):  # type: ignore[type-arg]
     file = forms.FileField(
         label=gettext_lazy("File"),
         widget=widgets.UnfoldAdminFileFieldWidget,
-        help_text=gettext_lazy("CSV with a header, UTF-8 or CP949. It is checked first; nothing is imported by this."),
-    )
-    type = forms.ChoiceField(
-        label=gettext_lazy("Type of all subscriptions"),
-        required=False,
-        choices=[("", gettext_lazy("As the column type says")), *SubscriptionType.choices],
-        widget=widgets.UnfoldAdminSelectWidget,
-    )
-    on_conflict = forms.ChoiceField(
-        label=gettext_lazy("What is there already"), choices=OnConflict.choices, widget=widgets.UnfoldAdminSelectWidget
-    )
-    mapping = JSONObjectField(
-        label=gettext_lazy("Mapping"),
-        required=False,
-        help_text=gettext_lazy('Only where columns have other names: {"E-Mail": "token", "Notes": ""}'),
-    )
-    resubscribe = forms.BooleanField(
-        label=gettext_lazy("Subscribe those who had ended"),
-        required=False,
-        widget=widgets.UnfoldBooleanWidget,
-        help_text=gettext_lazy("Only with their new consent. Who asked for it is recorded."),
-    )
-    clear_empty = forms.BooleanField(
-        label=gettext_lazy("An empty cell clears the value"), required=False, widget=widgets.UnfoldBooleanWidget
+        help_text=gettext_lazy(
+            "CSV with a header, UTF-8 or CP949. Next you say what its columns are; nothing is imported by this."
+        ),
     )
     encoding = forms.ChoiceField(
         label=gettext_lazy("Encoding"),
@@ -87,20 +70,19 @@ class ImportForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Import
-        fields = (
-            *("application", "kind", "file", "type", "on_conflict", "mapping", "resubscribe", "clear_empty"),
-            *("encoding", "delimiter"),
-        )
+        fields = ("application", "kind", "file", "encoding", "delimiter")
 
     def _get_validation_exclusions(self) -> set[str]:
         """The model's columns are the service's matter: they take what the file has, which is not known yet."""
         return {field.name for field in Import._meta.fields} - {"application", "kind"}
 
-    def clean_mapping(self) -> dict[str, str]:
-        mapping: dict[str, Any] = self.cleaned_data["mapping"] or {}
-        if not all(isinstance(field, str) for field in mapping.values()):
-            raise forms.ValidationError(_("Column of the file → field, or an empty text."))
-        return mapping
+
+class RejectRow(NamedTuple):
+    """A refused line as the page shows it: the cell that is wrong, and why."""
+
+    line: int
+    problems: list[tuple[str, str]]
+    cells: list[tuple[str, bool]]
 
 
 @admin.register(Import)
@@ -120,22 +102,20 @@ class ImportAdmin(ScopedAdmin):
         rare_filter(gettext_lazy("state"), "state", ImportState.choices, lambda rows, value: rows.filter(state=value)),
     )
     row_actions = ("apply", "rejects", "cancel")
-    _asked = (
+    _facts = (
         *("application", "kind", "mode", "file_name", "file_bytes", "sha256", "encoding", "delimiter_name"),
-        *("header_text", "mapping_text", "default_type", "on_conflict", "clear_empty", "resubscribe"),
-    )
-    _happened = (
         *("state_badge", "last_error", "requested_by", "ip", "created_at", "checked_at", "applied_by", "applied_at"),
         *("ended_by", "finished_at", "deleted_at", "id"),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return ((None, {"fields": ImportForm.Meta.fields}),)
-        return ((_("What happened"), {"fields": self._happened}), (_("What was asked"), {"fields": self._asked}))
+        return ((None, {"fields": ImportForm.Meta.fields if obj is None else self._facts}),)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return (*self._asked, *self._happened) if obj else ()
+        return self._facts if obj else ()
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("application")
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: Import) -> SafeString:
@@ -144,14 +124,6 @@ class ImportAdmin(ScopedAdmin):
     @admin.display(description=gettext_lazy("delimiter"))
     def delimiter_name(self, row: Import) -> Any:
         return DELIMITER_NAMES.get(row.delimiter, row.delimiter)
-
-    @admin.display(description=gettext_lazy("columns"))
-    def header_text(self, row: Import) -> str:
-        return ", ".join(row.header)
-
-    @admin.display(description=gettext_lazy("mapping"))
-    def mapping_text(self, row: Import) -> Any:
-        return json_text(row.mapping)
 
     # --- What is done --------------------------------------------------------------------------------------------
 
@@ -162,17 +134,10 @@ class ImportAdmin(ScopedAdmin):
             kind=cleaned["kind"],
             file_name=file.name,
             chunks=file.chunks(),
-            options=services.ImportOptions(
-                type=cleaned["type"],
-                on_conflict=cleaned["on_conflict"],
-                mapping=cleaned["mapping"],
-                resubscribe=cleaned["resubscribe"],
-                clear_empty=cleaned["clear_empty"],
-                encoding=cleaned["encoding"],
-                delimiter=cleaned["delimiter"],
-            ),
+            options=services.ImportOptions(encoding=cleaned["encoding"], delimiter=cleaned["delimiter"]),
             by=str(request.user),
             ip=client_address(request),
+            is_to_be_mapped=True,
         )
 
     @row_action(
@@ -189,12 +154,13 @@ class ImportAdmin(ScopedAdmin):
         return _("The file is being applied.")
 
     def apply_facts(self, request: HttpRequest, row: Import) -> list[tuple[str, Any]]:
-        return [(str(label), f"{count:,}") for label, count in _counted(row)]
+        return [(str(label), number(count)) for label, count, _tone in _counted(row)]
 
     @row_action(
         gettext_lazy("Refused lines"),
         scope=SCOPE,
         icon="download",
+        is_direct=True,
         explain=gettext_lazy(
             "A file with every line that was refused and why. Corrected, it can be imported as it is."
         ),
@@ -216,51 +182,169 @@ class ImportAdmin(ScopedAdmin):
         services.import_cancel(application=row.application, import_id=row.pk, by=str(request.user))
         return _("The import is canceled.")
 
-    # --- The page ------------------------------------------------------------------------------------------------
-
-    def panels(self, request: HttpRequest, row: Import) -> list[Panel]:
-        panels = [Panel(_("Progress"), "admin/console/import_progress.html", self._progress(row), before=True)]
-        if rejected := first_rejects(row):
-            lines = [(line.line, line.error, _shown(line.cells)) for line in rejected]
-            headers = (_("line"), _("what is wrong"), _("the line"))
-            panels.append(table_panel(_("The first lines that were refused"), headers, lines, before=True))
-        return panels
-
-    def _progress(self, row: Import) -> dict[str, Any]:
-        return {
-            "address": reverse("admin:subscriptions_import_progress", args=[row.pk]),
-            "is_live": row.is_working,
-            "label": ImportState(row.state).label,
-            "colour": STATE_COLOURS[ImportState(row.state)],
-            "percent": row.percent,
-            "line": row.line,
-            "cards": _counted(row),
-            "is_check": row.applied_at is None,
-        }
+    # --- The pages -----------------------------------------------------------------------------------------------
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.progress_view)
-        return [path("<uuid:object_id>/progress/", view, name="subscriptions_import_progress"), *super().get_urls()]
+        of = {"progress": self.progress_view, "columns": self.columns_view}
+        views = {name: self.admin_site.admin_view(view) for name, view in of.items()}
+        own = [path(f"<uuid:object_id>/{name}/", view, name=f"{self._route}_{name}") for name, view in views.items()]
+        return [*own, *super().get_urls()]
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        return HttpResponseRedirect(reverse("admin:subscriptions_import_columns", args=[obj.pk]))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Where the import is in its flow, and what came of it."""
+        row = self.get_object(request, object_id) if request.method == "GET" and as_uuid(object_id) else None
+        if row is None:
+            return super().change_view(request, object_id, form_url, extra_context)
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        context = {**self._base(request, row), **self._shown(request, row)}
+        return TemplateResponse(request, "admin/subscriptions/import.html", context)
 
     def progress_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         """The progress alone, for a page that asks every few seconds; when it is over, the page comes anew."""
-        row = self.get_object(request, str(object_id))
-        if row is None:
-            raise Http404
-        if not self.has_view_permission(request, row):
-            raise PermissionDenied
-        answer = TemplateResponse(request, "admin/console/import_progress.html", {"panel": self._progress(row)})
+        row = self._found(request, object_id)
+        answer = TemplateResponse(request, "admin/subscriptions/import_body.html", self._shown(request, row))
         if not row.is_working:
             answer["HX-Refresh"] = "true"
         return answer
 
+    def columns_view(self, request: HttpRequest, object_id: UUID) -> HttpResponseBase:
+        """What the columns of the file are; on POST the check begins."""
+        row = self._found(request, object_id)
+        if row.state not in REMAPPABLE:
+            messages.info(request, _("The columns of this file cannot be changed any more."))
+            return HttpResponseRedirect(self.address_of(row.pk))
+        asked = mapping.guessed(row)
+        if request.method == "POST":
+            asked = mapping.read(row, request.POST)
+            try:
+                self._map(request, row, asked)
+                return HttpResponseRedirect(self.address_of(row.pk))
+            except SignalError as error:
+                asked.add_refusal(error)
+        context = {
+            **self._base(request, row),
+            "asked": asked,
+            "targets": mapping.targets(row.kind),
+            "value_targets": mapping.value_targets(row.kind),
+            "value_group": mapping.GROUPS[ImportKind(row.kind)],
+            "types": SubscriptionType.choices if row.kind == ImportKind.SUBSCRIPTIONS else [],
+            "conflicts": OnConflict.choices,
+            "steps": _steps(row, is_mapping=True),
+        }
+        return TemplateResponse(request, "admin/subscriptions/import_columns.html", context)
 
-def _counted(row: Import) -> list[tuple[Any, int]]:
+    def _map(self, request: HttpRequest, row: Import, asked: mapping.Asked) -> None:
+        options = services.ImportOptions(
+            mapping=asked.mapping(row.kind),
+            type=asked.type,
+            on_conflict=asked.on_conflict,
+            resubscribe=asked.resubscribe,
+            clear_empty=asked.clear_empty,
+        )
+        services.import_map(application=row.application, import_id=row.pk, options=options)
+        details = {"mapping": dict(options.mapping), "resubscribe": options.resubscribe}
+        audit("import.columns", request=request, application_id=row.application_id, row=row, details=details)
+
+    def _found(self, request: HttpRequest, object_id: UUID) -> Import:
+        row: Import | None = self.get_object(request, str(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        return row
+
+    def _base(self, request: HttpRequest, row: Import) -> dict[str, Any]:
+        return {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,
+            "title": row.file_name,
+            "subtitle": None,
+            "original": row,
+            "row": row,
+        }
+
+    def _shown(self, request: HttpRequest, row: Import) -> dict[str, Any]:
+        rejected = first_rejects(row)
+        titles = [title for title in row.header if title not in REJECT_COLUMNS]
+        return {
+            "row": row,
+            "steps": _steps(row),
+            "state_badge": self.state_badge(row),
+            "address": reverse("admin:subscriptions_import_progress", args=[row.pk]),
+            "cards": _counted(row),
+            "is_check": row.applied_at is None,
+            "is_over": not row.is_open,
+            "columns_address": reverse("admin:subscriptions_import_columns", args=[row.pk])
+            if row.state in REMAPPABLE
+            else "",
+            "rejects": [_reject(line, titles) for line in rejected],
+            "reject_titles": titles,
+            "mapped": [(title, _said(row, title)) for title in row.header],
+            "delimiter": DELIMITER_NAMES.get(row.delimiter, row.delimiter),
+            "row_actions": [
+                {"action": action, "address": self.action_address(row, action.name)}
+                for action in self._declared_actions()
+                if action.is_offered(row) and self.is_allowed(request, action.scope, row)
+            ],
+        }
+
+
+def _steps(row: Import, *, is_mapping: bool = False) -> list[dict[str, Any]]:
+    """The four steps of the flow, with where the import is."""
+    at = 2 if is_mapping or row.state == ImportState.MAPPING else 3 if row.applied_at is None else 4
+    names = (_("File"), _("Columns"), _("Check"), _("Apply"))
+    columns = reverse("admin:subscriptions_import_columns", args=[row.pk])
+    page = reverse("admin:subscriptions_import_change", args=[row.pk])
+    addresses = {2: columns if row.state in REMAPPABLE else "", 3: page if row.state != ImportState.MAPPING else ""}
+    is_done = row.state == ImportState.DONE
+    return [
+        {
+            "number": step,
+            "name": name,
+            "is_done": step < at or (step == at and is_done),
+            "is_current": step == at,
+            "address": "" if step == at else addresses.get(step, ""),
+        }
+        for step, name in enumerate(names, 1)
+    ]
+
+
+def _counted(row: Import) -> list[tuple[Any, int, str]]:
     names = ("total", "created", "updated", "unchanged", "skipped", "rejected", "kept")
     labels = (_("lines"), _("created"), _("updated"), _("unchanged"), _("skipped"), _("refused"))
-    return list(zip((*labels, _("not subscribed again")), (row.counts[name] for name in names), strict=True))
+    tones = {"created": "good", "rejected": "bad", "kept": "warning"}
+    return [
+        (label, count, tones.get(name, "") if count else "")
+        for name, label in zip(names, (*labels, _("not subscribed again")), strict=True)
+        for count in [row.counts[name]]
+    ]
 
 
-def _shown(cells: Any) -> str:
-    text = " | ".join(cells)
-    return text if len(text) <= 200 else f"{text[:200]}…"
+def _reject(line: RejectedLine, titles: list[str]) -> RejectRow:
+    problems = [_split(one) for one in line.error.split("; ")]
+    wrong = {title for title, _message in problems}
+    cells = [(_short(cell), title in wrong) for title, cell in zip(titles, line.cells, strict=False)]
+    return RejectRow(line.line, problems, cells or [(_short(cell), False) for cell in line.cells])
+
+
+def _split(problem: str) -> tuple[str, str]:
+    title, colon, message = problem.partition(": ")
+    return (title, message) if colon else ("", problem)
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= 60 else f"{cell[:60]}…"
+
+
+def _said(row: Import, title: str) -> str:
+    """What a column was taken for, in the words of its field."""
+    said = row.mapping.get(title, title)
+    if not said or title in REJECT_COLUMNS:
+        return _("left out")
+    return str(mapping.LABELS.get(said, said))

@@ -52,7 +52,7 @@ def _forget(import_id: UUID) -> None:
     run = Import.objects.select_for_update().exclude(state__in=WORKING).filter(pk=import_id, deleted_at=None).first()
     if run is None:
         return
-    if run.state == ImportState.CHECKED:
+    if run.state in (ImportState.CHECKED, ImportState.MAPPING):
         run.state, run.finished_at = ImportState.CANCELED, timezone.now()
         run.last_error = f"It was not applied within {settings.IMPORT_KEEP_DAYS} days."
     _delete_all_of(run)

@@ -55,6 +55,9 @@ DELETE FROM subscriptions_importkey WHERE ctid = ANY(ARRAY(
 """
 
 
+_RELEASE = _FORGET.replace("LIMIT", "AND line <> 0 LIMIT")
+
+
 def key_of(row: UserRow | SubscriptionRow) -> UUID:
     """What no other line of the file may have."""
     return user_key(row.external_id) if isinstance(row, UserRow) else UUID(bytes=row.digest[:16])
@@ -108,11 +111,20 @@ def erased_so_far(run: Import) -> int:
 
 def forget_keys(run: Import) -> None:
     """Of an import that is over."""
+    _delete(run, _FORGET)
+
+
+def release_lines(run: Import) -> None:
+    """Of an import that is checked anew, with other columns; who was erased stays noted."""
+    _delete(run, _RELEASE)
+
+
+def _delete(run: Import, statement: str) -> None:
     values: dict[str, Any] = {"application_id": run.application_id, "import_id": run.pk, "limit": DELETED_AT_ONCE}
     with connection.cursor() as cursor:
-        cursor.execute(_FORGET, values)
+        cursor.execute(statement, values)
         while cursor.rowcount == DELETED_AT_ONCE:
-            cursor.execute(_FORGET, values)
+            cursor.execute(statement, values)
 
 
 def _values(run: Import, keys: list[UUID]) -> dict[str, Any]:

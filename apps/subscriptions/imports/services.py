@@ -12,16 +12,16 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from apps.subscriptions.imports.cleaning import delete_file_of
+from apps.subscriptions.imports.cleaning import delete_file_of, delete_rejects_of
 from apps.subscriptions.imports.columns import parser_for
-from apps.subscriptions.imports.duplicates import forget_keys
-from apps.subscriptions.imports.models import OPEN, Import, ImportMode, ImportState, OnConflict
+from apps.subscriptions.imports.duplicates import forget_keys, release_lines
+from apps.subscriptions.imports.models import COUNTS, OPEN, Import, ImportMode, ImportState, OnConflict
 from apps.subscriptions.imports.reading import SAMPLE_BYTES, Layout, UnreadableFile, read_layout
 from apps.subscriptions.imports.rejects import DOWNLOAD_KIND, folder_of, rejects_download
 from apps.subscriptions.imports.steps import begin_applying, queue_import
 from apps.tenants.models import Application, ScopedQuerySet
 from automata_signal.downloads import Download, DownloadLink, download_link
-from automata_signal.errors import Conflict, NotFound, PayloadTooLarge
+from automata_signal.errors import Conflict, NotFound, PayloadTooLarge, ValidationFailed
 from automata_signal.ids import new_id
 from automata_signal.private_files import delete_file, open_sealed, save_sealed
 
@@ -53,11 +53,13 @@ def import_create(
     options: ImportOptions,
     by: str,
     ip: str = "",
+    is_to_be_mapped: bool = False,
 ) -> Import:
     """Keep a file, look at its first line, and have it checked in the background; nothing is imported by this.
 
-    Memory does not grow with the file. Raises `PayloadTooLarge`, `UnreadableFile`, `ValidationFailed` (the columns),
-    `Conflict` (TOO_MANY_IMPORTS); then no trace of the file is left.
+    `is_to_be_mapped`: its columns are said later, by `import_map`, and it is checked then. Memory does not grow with
+    the file. Raises `PayloadTooLarge`, `UnreadableFile`, `ValidationFailed` (the columns), `Conflict`
+    (TOO_MANY_IMPORTS); then no trace of the file is left.
     """
     _refuse_too_many(application)
     import_id = new_id()
@@ -65,7 +67,8 @@ def import_create(
     stored_as = save_sealed(f"{folder_of(import_id)}.csv", incoming)
     try:
         layout = _read_layout(stored_as, options)
-        parser_for(kind, layout.header, options.mapping, default_type=options.type, clear_empty=options.clear_empty)
+        if not is_to_be_mapped:
+            parser_for(kind, layout.header, options.mapping, default_type=options.type, clear_empty=options.clear_empty)
         if layout.first_offset >= incoming.size:
             raise UnreadableFile("has no lines after its header")
         with transaction.atomic():
@@ -76,6 +79,7 @@ def import_create(
                 application=application,
                 kind=kind,
                 mode=options.mode,
+                state=ImportState.MAPPING if is_to_be_mapped else ImportState.WAITING,
                 file_name=_shown_name(file_name),
                 stored_as=stored_as,
                 file_bytes=incoming.size,
@@ -95,7 +99,8 @@ def import_create(
                 requested_by=by[:200],
                 ip=ip[:45],
             )
-            transaction.on_commit(lambda: queue_import(run.pk), robust=True)
+            if not is_to_be_mapped:
+                transaction.on_commit(lambda: queue_import(run.pk), robust=True)
     except BaseException:
         delete_file(stored_as)
         raise
@@ -135,6 +140,33 @@ def _shown_name(file_name: str) -> str:
     """The last part of it, as it can be shown."""
     name = file_name.replace("\\", "/").rpartition("/")[2]
     return "".join(character for character in name if character.isprintable())[:200] or "import.csv"
+
+
+def import_map(*, application: Application, import_id: UUID, options: ImportOptions) -> Import:
+    """Say what the columns of an uploaded file are, and have it checked in the background; also anew, with others.
+
+    Raises `NotFound`, `ValidationFailed` (the columns), `Conflict` (IMPORT_CANNOT_BE_MAPPED) for one that is being
+    checked or applied, or is over.
+    """
+    with transaction.atomic():
+        run = _locked(application, import_id)
+        if run.state not in (ImportState.MAPPING, ImportState.CHECKED):
+            raise Conflict(f"The import is {run.state}.", code="IMPORT_CANNOT_BE_MAPPED")
+        if options.on_conflict not in OnConflict.values:
+            raise ValidationFailed.of("on_conflict", "must be update or skip")
+        parser_for(run.kind, run.header, options.mapping, default_type=options.type, clear_empty=options.clear_empty)
+        run.mapping, run.default_type, run.on_conflict = dict(options.mapping), options.type, options.on_conflict
+        run.clear_empty, run.resubscribe = options.clear_empty, options.resubscribe
+        release_lines(run)
+        delete_rejects_of(run)
+        run.state, run.check_counts, run.checked_at, run.failures = ImportState.WAITING, None, None, 0
+        run.byte_offset, run.line = run.first_offset, run.first_line
+        for name in COUNTS:
+            setattr(run, name, 0)
+        run.updated_at = timezone.now()
+        run.save()
+        transaction.on_commit(lambda: queue_import(run.pk), robust=True)
+    return run
 
 
 def import_apply(*, application: Application, import_id: UUID, by: str) -> Import:

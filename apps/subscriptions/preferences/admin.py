@@ -44,7 +44,7 @@ from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
 from apps.tenants.console.list_links import ListLink, list_link_for
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, newest, rare_filter
-from apps.tenants.console.panels import Panel, admin_link, badge, list_address, panel_for, short_id, table_panel
+from apps.tenants.console.panels import Panel, admin_link, badge, list_address, short_id, table_panel
 from automata_signal.csv_safety import csv_lines
 from automata_signal.errors import SignalError
 
@@ -520,28 +520,3 @@ class SuppressionEventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("what"))
     def what(self, row: SuppressionEvent) -> str:
         return _onto(row)
-
-
-# --- Beside a user ---------------------------------------------------------------------------------------------------
-
-
-@panel_for(AppUser)
-def choices_panel(request: HttpRequest, user: AppUser) -> Panel | None:
-    """What the user agreed to, and the newest of their choices."""
-    if not grants_of(request).has(READ, user.application_id):
-        return None
-    events = ConsentEvent.objects.filter(user_id=user.pk).order_by("-pk")[:10]
-    rows = [
-        (
-            admin_link("subscriptions.ConsentEvent", event.pk, f"{event.occurred_at:%Y-%m-%d %H:%M:%S}"),
-            event.get_event_type_display(),
-            event.get_channel_display(),
-            event.category,
-            event.get_source_display(),
-            event.evidence,
-        )
-        for event in events
-    ]
-    headers = (_("time (UTC)"), _("event"), _("channel"), _("category"), _("source"), _("text"))
-    more = list_address("subscriptions.ConsentEvent", user=user.pk)
-    return table_panel(_("Consent and choices"), headers, rows, more=more)

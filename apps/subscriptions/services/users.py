@@ -33,10 +33,11 @@ RETURNING id, properties, created_at, updated_at, is_test
 """
 _CREATE = """
 INSERT INTO subscriptions_appuser
-  (id, application_id, external_id, properties, created_at, updated_at, is_archived)
-VALUES (%(id)s, %(application_id)s, %(external_id)s, %(properties)s, %(now)s, %(now)s, false)
+  (id, application_id, external_id, properties, is_test, created_at, updated_at, is_archived)
+VALUES (%(id)s, %(application_id)s, %(external_id)s, %(properties)s, %(is_test)s, %(now)s, %(now)s, false)
 ON CONFLICT (application_id, external_id) DO UPDATE
-  SET is_archived = false, archived_at = NULL, properties = excluded.properties, updated_at = excluded.updated_at
+  SET is_archived = false, archived_at = NULL, properties = excluded.properties, is_test = excluded.is_test,
+      updated_at = excluded.updated_at
   WHERE subscriptions_appuser.is_archived
 RETURNING id
 """
@@ -78,7 +79,13 @@ def is_erased(user: AppUser) -> bool:
     return user.external_id.startswith(ERASED_PREFIX)
 
 
-def user_create(*, application: Application, external_id: str, properties: Mapping[str, Any] | None = None) -> AppUser:
+def user_create(
+    *,
+    application: Application,
+    external_id: str,
+    properties: Mapping[str, Any] | None = None,
+    is_test: bool = False,
+) -> AppUser:
     """Make a user, or bring an archived one back with these properties; `Conflict` (USER_EXISTS) if there is one."""
     check_external_id(external_id)
     values: dict[str, Any] = {
@@ -86,6 +93,7 @@ def user_create(*, application: Application, external_id: str, properties: Mappi
         "application_id": application.pk,
         "external_id": external_id,
         "properties": orjson.dumps(merged_properties({}, properties or {})).decode(),
+        "is_test": is_test,
         "now": timezone.now(),
     }
     with transaction.atomic(), connection.cursor() as cursor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from django import template
 from django.utils.translation import get_language
 
@@ -18,3 +18,12 @@ register.filter("as_values", values_of)
 def country_name(code: Any) -> str:
     """`KR` → South Korea."""
     return str(Locale.parse(get_language() or "en", sep="-").territories.get(code, code or ""))
+
+
+@register.filter
+def language_name(tag: Any) -> str:
+    """`ko-KR` → Korean (South Korea); as it is, if nobody knows it."""
+    try:
+        return str(Locale.parse(str(tag), sep="-").get_display_name(get_language() or "en") or tag) if tag else ""
+    except (UnknownLocaleError, ValueError):
+        return str(tag)

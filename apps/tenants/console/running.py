@@ -36,7 +36,7 @@ def seen_by(grants: Grants) -> list[tuple[Source, list[UUID] | None]]:
     "work/",
     scope=SCOPE,
     title=gettext_lazy("Running work"),
-    icon="progress_activity",
+    icon="pending_actions",
     area=gettext_lazy("Operations"),
 )
 def work_page(request: HttpRequest) -> HttpResponse:
