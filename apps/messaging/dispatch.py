@@ -55,6 +55,7 @@ from apps.messaging.rates import Pace, credential_bucket, device_waits, dispatch
 from apps.messaging.recording import RECORD_AHEAD, Recording
 from apps.messaging.senders import NoCredential, Route, route_for, sender_for
 from apps.messaging.stopping import is_stopping
+from apps.tenants.operations.switches import may_send
 from automata_signal.encryption import DecryptionError, keyring
 from automata_signal.errors import ValidationFailed
 from automata_signal.ids import PREFIX_LENGTH
@@ -299,7 +300,12 @@ class Sending:
         decrypt = keyring().decrypt
         may_go_on = _every(
             STOP_CHECK_S,
-            lambda: recording.may_go_on(look=True) and claim.is_in_time and in_state(claim, DispatchState.ACTIVE),
+            lambda: (
+                recording.may_go_on(look=True)
+                and claim.is_in_time
+                and may_send(claim.dispatch.channel_type)
+                and in_state(claim, DispatchState.ACTIVE)
+            ),
         )
         while (wanted := min(self._most, length_hint(self.rest))) and recording.may_go_on() and may_go_on():
             chunk = self.pace.take(wanted)

@@ -25,6 +25,7 @@ from apps.messaging.queues import QueuedBatch, enqueue, queue_length, queue_name
 from apps.messaging.recorders import record
 from apps.messaging.stopping import is_stopping
 from apps.tenants.models import Application
+from apps.tenants.operations.switches import stopped_channels
 from automata_signal.ids import IdRange
 from automata_signal.metrics import BATCHES_ABANDONED
 
@@ -46,6 +47,7 @@ def queue_due() -> int:
     due = (
         DispatchBatch.objects.filter(state=BatchState.WAITING, due_at__lte=now)
         .exclude(dispatch__state=DispatchState.PAUSED)
+        .exclude(Q(dispatch__channel_type__in=stopped_channels()), ~Q(dispatch__state=DispatchState.CANCELED))
         .filter(Q(queued_at=None) | Q(queued_at__lt=lost_before))
         .select_related("dispatch")
         .order_by("due_at")[:QUEUE_AT_ONCE]
