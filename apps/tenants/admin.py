@@ -21,7 +21,7 @@ from apps.tenants import started as _started  # noqa: F401, registers the first 
 from apps.tenants.audit import admin as _audit  # noqa: F401, registers its page
 from apps.tenants.console.base import PlatformAdmin, ScopedAdmin
 from apps.tenants.operations import admin as _operations  # noqa: F401, registers its page
-from apps.tenants.console_pages import applications, credentials, keys  # noqa: F401  # registers their pages
+from apps.tenants.console_pages import applications, credentials, keys, notices  # noqa: F401  # registers their pages
 
 
 def _text(**attrs: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
+from django.db.models import Count, Prefetch, Q, QuerySet, prefetch_related_objects
 from django.utils import timezone
 
 from apps.tenants.models import ApiKey, Application, ChannelCredential, KeyKind, Membership, Operator, Provider
@@ -54,7 +55,8 @@ class Readiness:
     """Stopped by the breaker, or refused when the provider was asked."""
     credentials_expiring: int
     """Within 30 days, or already."""
-    members: int
+    keys_unused: int
+    """Usable keys that nobody has used for 90 days, nor made since."""
 
     @property
     def can_send(self) -> bool:
@@ -62,16 +64,17 @@ class Readiness:
 
 
 EXPIRING = timedelta(days=30)
+UNUSED = timedelta(days=90)
 
 
 def application_readiness(application: Application) -> Readiness:
-    """In three queries."""
+    """In two queries."""
     now = timezone.now()
     usable = Q(expires_at=None) | Q(expires_at__gt=now)
     keys = list(
         ApiKey.objects.for_application(application)
         .filter(usable, revoked_at=None)
-        .values_list("kind", "last_used_at")[:1_000]
+        .values_list("kind", "last_used_at", "created_at")[:1_000]
     )
     credentials = list(
         ChannelCredential.objects.for_application(application)
@@ -80,20 +83,29 @@ def application_readiness(application: Application) -> Readiness:
         .values_list("check_ok", "breaker_opened_at", "expires_at")[:1_000]
     )
     return Readiness(
-        has_secret_key=any(kind == KeyKind.SECRET for kind, _ in keys),
-        has_publishable_key=any(kind == KeyKind.PUBLISHABLE for kind, _ in keys),
-        has_used_key=any(used is not None for _, used in keys),
+        has_secret_key=any(kind == KeyKind.SECRET for kind, _, _ in keys),
+        has_publishable_key=any(kind == KeyKind.PUBLISHABLE for kind, _, _ in keys),
+        has_used_key=any(used is not None for _, used, _ in keys),
         has_credential=bool(credentials),
         has_checked_credential=any(ok for ok, _, _ in credentials),
         credentials_in_trouble=sum(opened is not None or ok is False for ok, opened, _ in credentials),
         credentials_expiring=sum(ends is not None and ends < now + EXPIRING for _, _, ends in credentials),
-        members=Membership.objects.filter(application=application).count(),
+        keys_unused=sum((used or made) < now - UNUSED for _, used, made in keys),
     )
 
 
-def keys_unused(*, application: Application, days: int = 90) -> QuerySet[ApiKey]:
-    """Usable keys that nobody has used for so long, nor made since."""
-    since = timezone.now() - timedelta(days=days)
-    unused = Q(last_used_at__lt=since) | Q(last_used_at=None, created_at__lt=since)
-    usable = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    return ApiKey.objects.for_application(application).filter(unused, usable, revoked_at=None)
+class CredentialsInNeed(NamedTuple):
+    refused: int
+    """Active, and the provider said no when it was asked last."""
+    expiring: int
+    """Active, and ending within 30 days or ended."""
+
+
+def credentials_in_need(*, application: Application) -> CredentialsInNeed:
+    """What somebody should do something about, in one query."""
+    ends = timezone.now() + EXPIRING
+    rows = ChannelCredential.objects.for_application(application).filter(is_active=True)
+    counts = rows.aggregate(
+        refused=Count("pk", filter=Q(check_ok=False)), expiring=Count("pk", filter=Q(expires_at__lt=ends))
+    )
+    return CredentialsInNeed(**counts)

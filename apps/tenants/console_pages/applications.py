@@ -293,7 +293,7 @@ class ApplicationAdmin(ScopedHistoryAdmin):
             "members": [{"name": m.operator.name or m.operator.email, "role": m.get_role_display(), "pk": m.pk,
                          "email": m.operator.email} for m in members],
             "members_address": list_address("tenants.Membership", application=row.pk),
-            "unused": selectors.keys_unused(application=row).count(),
+            "unused": readiness.keys_unused,
             "keys_address": reverse("admin:tenants_application_keys", args=[row.pk]),
             "credentials_address": reverse("admin:tenants_application_credentials", args=[row.pk]),
             "messages_address": list_address("messaging.Message", application=row.pk, added="24h"),

@@ -270,7 +270,7 @@ def _field(entry: Entry) -> forms.Field:
     if "boolean" in types:
         return forms.BooleanField(widget=widgets.UnfoldBooleanSwitchWidget(), **common)
     if "integer" in types:
-        bounds = {"min_value": rule.get("minimum"), "max_value": rule.get("maximum")}
+        bounds: dict[str, Any] = {"min_value": rule.get("minimum"), "max_value": rule.get("maximum")}
         return forms.IntegerField(widget=widgets.UnfoldAdminIntegerFieldWidget(), **bounds, **common)
     if "array" in types:
         return _array(entry, common)
