@@ -19,7 +19,8 @@ MAIL = """<div style="font-family:sans-serif;max-width:560px;margin:auto;padding
 
 
 @pytest.fixture
-def shop(transactional_db, application):
+def shop(transactional_db, application, settings):
+    settings.PUBLIC_URL = "https://signal.example"
     user_create(
         application=application,
         external_id="customer-7",

@@ -20,6 +20,7 @@ from apps.tenants.services import membership_set
 VALUES = {
     "type": "iOSPush",
     "test_type": 1,
+    "test_group": True,
     "country": "KR",
     "app_version": "2.10.1",
     "sdk_version": "1.0",

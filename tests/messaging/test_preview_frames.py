@@ -131,7 +131,9 @@ def test_nothing_that_was_written_is_markup(shop, channel):
     data = {EVIL: EVIL, "link": EVIL}
     options = {"from_name": EVIL, "from": EVIL, "subtitle": EVIL, "image": EVIL, "text_color": EVIL, "layout": EVIL}
     shown = fragment(shop, channel, {"title": EVIL, "body": EVIL, "data": data, "options": options})
-    drawing = drawn(shop, channel, {"title": EVIL, "body": EVIL, "data": data, "options": {**options, "buttons": [EVIL]}})
+    drawing = drawn(
+        shop, channel, {"title": EVIL, "body": EVIL, "data": data, "options": {**options, "buttons": [EVIL]}}
+    )
     from django.template.loader import render_to_string
 
     shown += render_to_string(drawing["template"], {"preview": drawing})
@@ -155,9 +157,16 @@ def test_errors_are_said_with_their_line(shop):
 
 
 def test_it_is_seen_as_a_user_sees_it_or_somebody_made_up_or_nobody(shop):
-    content = {"title": "{{ name }}", "body": "{{ points|number }} {{ city|default('somewhere') }}", "data": {}, "options": {}}
+    content = {
+        "title": "{{ name }}",
+        "body": "{{ points|number }} {{ city|default('somewhere') }}",
+        "data": {},
+        "options": {},
+    }
     assert "Jimin Kim" in fragment(shop, "push", content)
-    assert "somewhere" in fragment(shop, "push", {**content, "title": ""} | {"body": "{{ city|default('somewhere') }}"}, person=NOBODY)
+    assert "somewhere" in fragment(
+        shop, "push", {**content, "title": ""} | {"body": "{{ city|default('somewhere') }}"}, person=NOBODY
+    )
     user = shop.users.get(external_id="jimin")
     shown = fragment(shop, "push", content, user=user)
     assert "&lt;b&gt;Jimin" in shown
@@ -205,7 +214,9 @@ def test_a_preview_is_for_those_who_may_read_templates(visit, shop, other_applic
     assert "Jimin Kim" in client.post(address, asked(shop)).content.decode()
     person = {"preview-person": "user", "preview-external-id": "jimin"}
     assert "&lt;b&gt;Jimin" in client.post(address, asked(shop, **person)).content.decode()
-    assert "no such user" in client.post(address, asked(shop, **person | {"preview-external-id": "x\0"})).content.decode()
+    assert (
+        "no such user" in client.post(address, asked(shop, **person | {"preview-external-id": "x\0"})).content.decode()
+    )
     assert client.post(address, asked(other_application)).status_code == 404
     assert client.post(address, asked(shop, **{"preview-channel": "pigeon"})).status_code == 404
     assert client.get(address).status_code == 405

@@ -42,6 +42,7 @@ class SegmentForm(forms.ModelForm):  # type: ignore[type-arg]
 class SegmentAdmin(ScopedHistoryAdmin):
     read_scope, write_scope = "segments:read", "segments:write"
     form = SegmentForm
+    compressed_fields = False  # the builder has the whole width
     list_display = ("name", "application", "description", "updated_at")
     list_select_related = ("application",)
     list_filter = (ApplicationFilter,)

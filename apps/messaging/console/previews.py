@@ -26,12 +26,13 @@ from apps.messaging.adapters.base import Content, ContentError
 from apps.messaging.adapters.push_content import PAYLOAD_BYTES_MAX
 from apps.messaging.console.editor import content_form, offered_kakao, offered_media, offered_variables
 from apps.messaging.console.frames import PLACEHOLDER, framed_html, framed_text, local_address
-from apps.messaging.console.parts import LINK
+from apps.messaging.console.parts import LINK, aliases_of
 from apps.messaging.content import ContentSource, is_html
 from apps.messaging.email.shown import show_letter
 from apps.messaging.kakao.models import KakaoTemplate
 from apps.messaging.media.models import MediaKind
 from apps.messaging.previews import prepared_or_as_is, preview, user_named, variables_of
+from apps.messaging.rendering import RenderError, TemplateSyntaxError
 from apps.messaging.sms_lengths import shown_lengths
 from apps.messaging.variants import language_key
 from apps.subscriptions.models import AppUser
@@ -172,8 +173,8 @@ def _rendered(
             found = preview(application, source, known)
             problems += [text for text in found.problems if text not in problems]
             shown = Content(found.title, found.body, found.data, source.options)
-    except ValueError as error:  # TemplateSyntaxError, RenderError
-        return {"problems": [*problems, str(error)], "preview": None, "missing": []}
+    except (TemplateSyntaxError, RenderError) as error:
+        return {"problems": [*problems, _said(source.channel_type, error)], "preview": None, "missing": []}
     except SignalError as error:
         named = [f"{problem.field}: {problem.message}" for problem in error.details]
         return {"problems": [*problems, *(named or [error.message])], "preview": None, "missing": []}
@@ -184,6 +185,17 @@ def _rendered(
         "missing": missing,
         "language": language_of(source, known["language"]),
     }
+
+
+def _said(channel: str, error: TemplateSyntaxError | RenderError) -> str:
+    """With the name that the editor has for the field, and the line."""
+    place = error.field.replace("_template", "", 1)
+    name = aliases_of(channel).get(place, "")
+    label = str(content_form(channel).base_fields[name].label) if name else place
+    if not error.line:
+        return f"{label}: {error.message}"
+    facts = {"field": label, "line": error.line, "message": error.message}
+    return _("%(field)s, line %(line)s: %(message)s") % facts
 
 
 def language_of(source: ContentSource, language: str) -> str:
@@ -297,6 +309,11 @@ def kakao_bubble(template: KakaoTemplate) -> dict[str, Any]:
         "replies": replies,
         "is_known": True,
     }
+
+
+def drawn_template(template: KakaoTemplate) -> dict[str, Any]:
+    """The bubble of a template itself, its variables as they stand in it."""
+    return {**kakao_bubble(template), "title": template.title, "body": template.content, "fallback": None}
 
 
 def _in_app(application: Application, content: Content) -> dict[str, Any]:

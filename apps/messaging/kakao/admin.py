@@ -7,20 +7,24 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.forms.widgets import Media
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold import widgets
 
+from apps.messaging.console.editor import editor_media
+from apps.messaging.console.previews import drawn, drawn_template
 from apps.messaging.kakao import services
 from apps.messaging.kakao.models import ChannelState, KakaoChannel, KakaoTemplate, TemplateState
 from apps.messaging.kakao.preparing import names_of
+from apps.tenants.channels import ChannelType
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin, search_by_name
 from apps.tenants.console.forms import JSONObjectField
 from apps.tenants.console.lists import ApplicationFilter
-from apps.tenants.console.panels import badge
+from apps.tenants.console.panels import Panel, badge
 
 READ, WRITE = "templates:read", "templates:write"
 _COLOURS = {
@@ -100,6 +104,23 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]
         return {field.name for field in KakaoTemplate._meta.fields} - {"application", "channel"}
 
 
+def _steps_of(row: KakaoTemplate) -> list[dict[str, Any]]:
+    """The way to approval, and where on it the template is."""
+    way = [TemplateState.DRAFT, TemplateState.REQUESTED, TemplateState.REVIEWING, TemplateState.APPROVED]
+    if row.state in (TemplateState.REJECTED, TemplateState.GONE):
+        way = [*way[:-1], TemplateState(row.state)]
+    here = way.index(TemplateState(row.state))
+    return [
+        {
+            "label": state.label,
+            "number": index + 1,
+            "is_current": index == here,
+            "is_done": index < here or (index == here and state == TemplateState.APPROVED),
+        }
+        for index, state in enumerate(way)
+    ]
+
+
 class CommentForm(forms.Form):
     comment = forms.CharField(
         label=gettext_lazy("Comment for the inspector"),
@@ -121,9 +142,12 @@ class KakaoTemplateAdmin(ScopedAdmin):
     refusal_aliases = {"channel_id": "channel", "buttons": "button_list"}
     raw_id_fields = ("channel",)
     _facts = (
-        *("application", "channel", "code", "name", "shown_state", "content", "variables", "title", "subtitle"),
-        *("header", "extra", "shown_buttons", "shown_comments", "is_dormant", "provider_state", "synced_at", "id"),
+        *("application", "channel", "code", "name", "variables", "shown_buttons", "provider_state", "synced_at", "id"),
     )
+
+    @property
+    def media(self) -> Media:
+        return super().media + editor_media
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = self._facts if obj else (*TemplateForm.Meta.fields, "category", "button_list")
@@ -146,9 +170,17 @@ class KakaoTemplateAdmin(ScopedAdmin):
     def shown_buttons(self, row: KakaoTemplate) -> str:
         return "\n".join(" · ".join(map(str, button.values())) for button in row.buttons) or "–"
 
-    @admin.display(description=gettext_lazy("comments"))
-    def shown_comments(self, row: KakaoTemplate) -> str:
-        return "\n".join(f"{c.get('at', '')} {c.get('by', '')}: {c.get('text', '')}" for c in row.comments) or "–"
+    def panels(self, request: HttpRequest, row: KakaoTemplate) -> list[Panel]:
+        """As it stands in KakaoTalk, how far its inspection is, and what was said of it."""
+        content = {"options": {"template_code": row.code, "sender_key": row.channel.sender_key}}
+        context = {
+            "preview": drawn(row.application, ChannelType.KAKAO_TALK, content) | drawn_template(row),
+            "row": row,
+            "state": self.shown_state(row),
+            "steps": _steps_of(row),
+            "comments": [comment for comment in reversed(row.comments) if isinstance(comment, dict)],
+        }
+        return [Panel(_("In KakaoTalk"), "admin/console/templates/alimtalk.html", context, before=True)]
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         return search_by_name(queryset, term, "name", "code", "application__name")

@@ -46,7 +46,12 @@
         const answer = await fetch(root.dataset.previewUrl, { method: "POST", headers: { "X-CSRFToken": token() }, body, signal: asking.signal });
         if (!answer.ok) return;
         const isNarrow = Boolean(find("[data-narrow]:checked", place));
+        const drawn = find("[data-drawn]", place);
         place.innerHTML = await answer.text();
+        if (drawn && !find("[data-drawn]", place)) { // what cannot be drawn now: as it was, and paler
+          drawn.classList.add("ap-stale");
+          place.append(drawn);
+        }
         const narrow = find("[data-narrow]", place);
         if (narrow) narrow.checked = isNarrow;
       } catch (error) {
