@@ -28,9 +28,8 @@ OPEN_TO_ALL = ("login", "logout", "jsi18n", "console_language")
 """Names of addresses that need no sign-in."""
 REFUSED = (302, 400, 403, 404, 405)
 WORDS_OF = {
-    "step": ("audience", "content", "schedule", "check", "launch", "variants"),
-    "language": ("en", "ko"),
-    "channel": ("push", "email"),
+    "name": ("audience", "content", "schedule", "check", "launch", "variants", "stop_sending"),
+    "what": ("close", "open", "rate"),
 }
 """Values of an address's further parts, by their names; of others, a word that names nothing."""
 
