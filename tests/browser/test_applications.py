@@ -208,6 +208,23 @@ def test_a_test_goes_the_whole_way_and_is_watched(browse, application, apns):
     assert [entry["token"] for entry in apns.journal()["entries"]] == [token]
 
 
+def test_a_superuser_makes_an_application_in_four_steps(browse):
+    console = browse("root")
+    page = console.open(reverse("admin:tenants_application_add"))
+    page.get_by_label("Name").fill("Bakery")
+    page.get_by_label("Time zone").select_option("Asia/Seoul")
+    page.locator("#id_default_language").fill("ko")
+    console.axe()
+    console.shot("application-add")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Copy the key")).to_have_count(2)
+    console.axe()
+    console.shot("application-add-keys")
+    page.get_by_role("link", name="I have copied them: on to the provider credentials").click()
+    expect(page.get_by_role("link", name="APNs")).to_be_visible()
+    assert Application.objects.get(name="Bakery").api_keys.count() == 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_of_an_application_fit_a_phone(browse, application, apns_key, scheme):
     secret = {"team_id": apns_key.team_id, "key_id": apns_key.key_id, "private_key": apns_key.p8}

@@ -80,6 +80,8 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
         "id",
     )
 
+    _always_shown = ("identity", "state", "updated_at", "id")
+
     class Media:
         css = {"all": ("console/applications.css",)}
         js = ("console/applications.js",)
@@ -110,7 +112,8 @@ class ChannelCredentialAdmin(ScopedHistoryAdmin):
             fields = [name for provider in secret_fields() for name in secret_forms.form_fields_of(provider)]
             plain = tuple(name for name in common if name != "is_active")
             return ((None, {"fields": plain}), (_("Secret"), {"fields": fields}), rates)
-        state = (_("State"), {"fields": self._shown})
+        told = [name for name in self._shown if name in self._always_shown or getattr(obj, name)]
+        state = (_("State"), {"fields": told})
         if not self.has_change_permission(request, obj):
             return ((None, {"fields": common}), state, rates)
         secret = (_("Secret (replace)"), {"fields": secret_forms.form_fields_of(obj.provider)})
