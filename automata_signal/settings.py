@@ -477,6 +477,7 @@ CELERY_BEAT_SCHEDULE = {
     "continue fan-outs": {"task": "campaigns.continue_fanouts", "schedule": 15.0, "options": {"expires": 30}},
     "decide A/B tests": {"task": "campaigns.decide_experiments", "schedule": 10.0, "options": {"expires": 20}},
     "finish campaigns": {"task": "campaigns.finish_done", "schedule": 2.0, "options": {"expires": 5}},
+    "tell approvers": {"task": "campaigns.tell_approvers", "schedule": 60.0, "options": {"expires": 60}},
     "fill statistics": {"task": "analytics.fill", "schedule": 5.0, "options": {"expires": 10}},
     "count audiences": {"task": "analytics.take_audience_days", "schedule": 900.0, "options": {"expires": 900}},
     "forget old statistics": {"task": "analytics.forget_rollups", "schedule": 86_400.0},

@@ -21,6 +21,7 @@ from django.utils import timezone
 from apps.billing.selectors import QuotaState, plan_state
 from apps.campaigns.audience import compiled, freeze
 from apps.campaigns.models import CampaignStatus, MessageCampaign
+from apps.campaigns.services.timing import timing_of
 from apps.messaging.adapters.base import ContentError
 from apps.messaging.adapters.registry import subscription_types_of
 from apps.messaging.content import ContentSource, recipient_variables, used_adapters
@@ -177,21 +178,24 @@ def _rows(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
 def waiting_of(campaign: MessageCampaign, recipients: Recipients) -> dict[datetime, int]:
     """Until when, how many of the recipients: by quiet hours and the Korean night, if it starts as it is planned.
 
-    By country: who has a time zone of their own is counted with their country.
+    By country: who has a time zone of their own is counted with their country. Nothing is said of a campaign at each
+    one's active hours.
     """
     rules = rules_of(campaign.application_id)
-    start = campaign.scheduled_at or timezone.now()
+    planned = campaign.scheduled_at or timezone.now()
+    local_time, at_active_hours = timing_of(campaign)
+    if at_active_hours:
+        return {}
     quiet = rules.quiet_for(channel=campaign.channel_type, purpose=campaign.purpose, priority=campaign.priority)
-    is_night = rules.has_night(channel=campaign.channel_type, purpose=campaign.purpose) and is_within(
-        start, NIGHT_BEGINS, NIGHT_ENDS, SEOUL
-    )
+    has_night = rules.has_night(channel=campaign.channel_type, purpose=campaign.purpose)
     waits: Counter[datetime] = Counter()
     for country, has_night_consent, count in recipients.by_clock:
         moments = []
         zone = zone_of(None, country, rules.time_zone)
+        start = planned if local_time is None else next_time(planned, local_time, zone)
         if quiet is not None and is_within(start, quiet.begins, quiet.ends, zone):
             moments.append(next_time(start, quiet.ends, zone))
-        if is_night and not has_night_consent:
+        if has_night and not has_night_consent and is_within(start, NIGHT_BEGINS, NIGHT_ENDS, SEOUL):
             moments.append(next_time(start, NIGHT_ENDS, SEOUL))
         if moments:
             waits[max(moments)] += count

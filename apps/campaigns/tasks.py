@@ -7,6 +7,7 @@ from uuid import UUID
 from celery import shared_task
 
 from apps.campaigns import services
+from apps.campaigns.approvals.telling import approvers_tell
 from apps.campaigns.experiments import activity, running
 from apps.campaigns.services.fanout import Step
 from automata_signal.task_context import log_fields
@@ -33,6 +34,11 @@ def continue_fanouts() -> None:
 def decide_experiments() -> None:
     running.campaigns_decide()
     activity.experiments_measure()
+
+
+@shared_task(name="campaigns.tell_approvers")
+def tell_approvers() -> None:
+    approvers_tell()
 
 
 @shared_task(name="campaigns.finish_done")

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from apps.campaigns import api
+from apps.campaigns.approvals import api as approvals
 from apps.campaigns.experiments import api as experiments
 
 urlpatterns = [
@@ -19,6 +20,10 @@ urlpatterns = [
     path("campaigns/<uuid:campaign_id>/requeue-failed", api.CampaignRequeueView.as_view()),
     path("campaigns/<uuid:campaign_id>/test", api.CampaignTestView.as_view()),
     path("campaigns/<uuid:campaign_id>/stats", api.CampaignStatsView.as_view()),
+    path("campaigns/<uuid:campaign_id>/duplicate", approvals.DuplicateView.as_view()),
+    path("campaigns/<uuid:campaign_id>/approval", approvals.ApprovalView.as_view()),
+    path("campaigns/<uuid:campaign_id>/approval/approve", approvals.ApproveView.as_view()),
+    path("campaigns/<uuid:campaign_id>/approval/reject", approvals.RejectView.as_view()),
     path("campaigns/<uuid:campaign_id>/experiment", experiments.CampaignExperimentView.as_view()),
     path("campaigns/<uuid:campaign_id>/experiment/winner", experiments.CampaignWinnerView.as_view()),
 ]

@@ -243,6 +243,13 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "campaigns/{campaign_id}/test"): _("campaigns:write", body=_recipients, answers=202),
     ("POST", "campaigns/{campaign_id}/requeue-failed"): _("messages:send", answers=409),
     ("GET", "campaigns/{campaign_id}/stats"): _("campaigns:read"),
+    ("POST", "campaigns/{campaign_id}/duplicate"): _("campaigns:write", answers=201),
+    ("GET", "campaigns/{campaign_id}/approval"): _("campaigns:read", answers=404),
+    ("POST", "campaigns/{campaign_id}/approval"): _("campaigns:write", answers=201),
+    ("POST", "campaigns/{campaign_id}/approval/approve"): _("campaigns:approve", answers=403),
+    ("POST", "campaigns/{campaign_id}/approval/reject"): _(
+        "campaigns:approve", body=lambda w: {"comment": "no"}, answers=403
+    ),
     ("GET", "billing/plan"): _("billing:read"),
     ("PUT", "billing/plan"): _(PLATFORM, body=lambda w: {"plan": "premium"}),
     ("GET", "billing/quotas"): _("billing:read"),

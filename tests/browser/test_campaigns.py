@@ -149,8 +149,7 @@ def step(console, name: str) -> None:
 
 
 def test_a_campaign_is_built_approved_launched_and_watched(browse, shop):
-    past_campaign(shop, "가을 신상 미리보기", 48_210, 31_870, 6_904, 812)
-    console = browse("marketer")
+    console, manager = browse("marketer"), browse("manager")
     page = console.open(f"{LIST}add/")
     page.get_by_label("Name").fill("겨울 코트 시즌오프")
     console.shot("campaign-0-new")
@@ -210,8 +209,6 @@ def test_a_campaign_is_built_approved_launched_and_watched(browse, shop):
     page.get_by_text("It waits for an answer").wait_for()
     campaign = MessageCampaign.objects.get(name="겨울 코트 시즌오프")
 
-    manager = browse("manager")
-    manager.open(f"{LIST}{campaign.pk}/change/")
     manager.open(f"{LIST}{campaign.pk}/step/launch/")
     manager.page.get_by_label("Comment, if you like").fill("좋습니다.")
     manager.shot("campaign-6-approve")
@@ -241,7 +238,13 @@ def test_a_campaign_is_built_approved_launched_and_watched(browse, shop):
 
 def test_the_result_and_the_list_look_as_they_should(browse, shop):
     names = ("가을 신상 미리보기", "여름 끝 세일", "VIP 프리세일", "추석 선물 기획전")
-    made = [past_campaign(shop, name, 48_210 - 9_000 * n, 31_870 - 7_100 * n, 6_904 - 1_900 * n, 812 + n) for n, name in enumerate(names)]
+    figures = (
+        (48_210, 31_870, 6_904, 812),
+        (39_110, 24_020, 3_115, 640),
+        (9_870, 7_902, 2_204, 41),
+        (51_300, 30_100, 4_480, 1_904),
+    )
+    made = [past_campaign(shop, name, *counts) for name, counts in zip(names, figures, strict=True)]
     campaign_duplicate(campaign=made[1], name="여름 끝 세일 2차")
     console = browse("marketer")
     page = console.open(f"{LIST}{made[0].pk}/change/")

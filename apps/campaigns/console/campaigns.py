@@ -33,13 +33,13 @@ from apps.campaigns.console.forms import (
     TimingForm,
 )
 from apps.campaigns.console.launch import LaunchForm, asks_for_approval, refuse_unconfirmed
-from apps.campaigns.console.progress import Figures, progress_context
+from apps.campaigns.console.listing import duplicate_cell, name_cell, progress_cell, state_cell, tabs_of, when_cell
+from apps.campaigns.console.progress import progress_context
 from apps.campaigns.console.results import result_page
 from apps.campaigns.console.schedules import local_text
 from apps.campaigns.console.words import (
     APPROVE,
     LAUNCH,
-    STATUS_COLOURS,
     WRITE,
     in_words,
     quick_statements,
@@ -51,11 +51,12 @@ from apps.campaigns.services.rows import EDITABLE
 from apps.campaigns.services.timing import timing_of
 from apps.messaging.requeue import ONLY_BY_NAME, FailedFilter, dead_letters
 from apps.messaging.sweeps import TIMED_OUT
+from apps.tenants.console import formats
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.choosing import applications_with, chosen_application
 from apps.tenants.console.lists import ApplicationFilter, as_uuid
-from apps.tenants.console.panels import Panel, admin_link, badge
+from apps.tenants.console.panels import Panel, admin_link
 from automata_signal.errors import Conflict
 
 
@@ -71,7 +72,9 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     read_scope, write_scope = "campaigns:read", WRITE
     form = CampaignForm
     autocomplete_fields = ("template",)
-    list_display = ("name", "application", "state", "progress", "recipients", "failures", "scheduled_at", "sent_at")
+    list_display = ("what", "application", "state", "progress", "recipients", "opened", "failures", "when", "again")
+    list_display_links = ("what",)
+    list_before_template = "admin/campaigns/list_before.html"
     list_select_related = ("application",)
     list_filter = (ApplicationFilter, "status", "channel_type")
     fieldsets = (
@@ -169,21 +172,41 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
 
     # --- The list ------------------------------------------------------------------------------------------------
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        tabs = tabs_of(request, super().get_queryset(request))
+        return super().changelist_view(request, {**tabs, **(extra_context or {})})
+
+    @admin.display(description=gettext_lazy("campaign"))
+    def what(self, row: MessageCampaign) -> SafeString:
+        return name_cell(row)
+
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: MessageCampaign) -> SafeString:
-        return badge(STATUS_COLOURS[str(row.status)], CampaignStatus(row.status).label)
+        return state_cell(row)
 
     @admin.display(description=gettext_lazy("progress"))
-    def progress(self, row: MessageCampaign) -> str:
-        return f"{Figures.of(row).percent:g} %" if row.sent_at else "–"
+    def progress(self, row: MessageCampaign) -> SafeString | str:
+        return progress_cell(row)
 
     @admin.display(description=gettext_lazy("recipients"))
     def recipients(self, row: MessageCampaign) -> str:
-        return f"{row.total_recipients:,}"
+        return formats.number(row.total_recipients) if row.sent_at else formats.NOTHING
+
+    @admin.display(description=gettext_lazy("opened"))
+    def opened(self, row: MessageCampaign) -> str:
+        return formats.share(row.converted_count, row.received_count)
 
     @admin.display(description=gettext_lazy("failed"))
     def failures(self, row: MessageCampaign) -> str:
-        return f"{row.failed_count:,}"
+        return formats.number(row.failed_count) if row.sent_at else formats.NOTHING
+
+    @admin.display(description=gettext_lazy("launched"))
+    def when(self, row: MessageCampaign) -> SafeString | str:
+        return when_cell(row)
+
+    @admin.display(description=gettext_lazy("duplicate"))
+    def again(self, row: MessageCampaign) -> SafeString:
+        return duplicate_cell(row, self.action_address(row, "duplicate"))
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         return search_by_name(queryset, term, "name")
@@ -371,10 +394,10 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         explain=gettext_lazy("Whoever may approve is told by e-mail. What you change afterwards asks for it anew."),
         is_offered=asks_for_approval,
     )
-    def ask_approval(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
+    def ask_approval(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> HttpResponse:
         by = str(request.user)
         services.approval_ask(campaign=row, asked_by=by, operator=operator_of(request), note=cleaned["note"])
-        return _("You have asked for approval.")
+        return self._to_launch(request, row, _("You have asked for approval."))
 
     @row_action(
         gettext_lazy("Approve"),
@@ -386,11 +409,11 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         facts="launch_facts",
         is_offered=asks_for_approval,
     )
-    def approve(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
+    def approve(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> HttpResponse:
         services.approval_approve(
             campaign=row, operator=operator_of(request), comment=cleaned["comment"], digest=cleaned["digest"]
         )
-        return _("The launch is approved.")
+        return self._to_launch(request, row, _("The launch is approved."))
 
     @row_action(
         gettext_lazy("Reject"),
@@ -401,9 +424,14 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         explain=gettext_lazy("Say what has to be changed; whoever asked sees it."),
         is_offered=asks_for_approval,
     )
-    def reject(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
+    def reject(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> HttpResponse:
         services.approval_reject(campaign=row, operator=operator_of(request), comment=cleaned["comment"])
-        return _("The launch is rejected.")
+        return self._to_launch(request, row, _("The launch is rejected."))
+
+    def _to_launch(self, request: HttpRequest, row: MessageCampaign, text: str) -> HttpResponse:
+        """To the step where the approval stands."""
+        messages.success(request, text)
+        return HttpResponseRedirect(Flow(self, request, row).address_of("launch"))
 
     # --- The pages -----------------------------------------------------------------------------------------------
 
@@ -463,7 +491,10 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     def progress_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         """The progress alone, for a page that asks every few seconds."""
         row = self._row(request, object_id)
-        return TemplateResponse(request, "admin/console/progress.html", {"panel": progress_context(row)})
+        answer = TemplateResponse(request, "admin/campaigns/parts/progress.html", {"panel": progress_context(row)})
+        if request.headers.get("HX-Request") and request.GET.get("state", row.status) != row.status:
+            answer["HX-Refresh"] = "true"  # another state has other buttons, and an end has more figures
+        return answer
 
 
 def _was_just_launched(campaign: MessageCampaign) -> bool:

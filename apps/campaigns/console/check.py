@@ -23,7 +23,7 @@ def check_state(flow: Flow) -> StepState:
     campaign = flow.campaign
     if not campaign.is_audience_chosen or flow.content_problem is not None:
         return StepState(MISSING, _("Something is missing"))
-    return StepState(OPEN if campaign.status == "draft" else DONE, _("Look at it before the launch"))
+    return StepState(OPEN if campaign.status == "draft" else DONE, "")
 
 
 @flow_step("check", title=gettext_lazy("Check"), position=40, icon="fact_check", state=check_state)

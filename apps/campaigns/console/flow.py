@@ -20,6 +20,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.campaigns.console.words import APPROVE, LAUNCH, STATUS_COLOURS, WRITE
+from apps.campaigns.experiments.planning import variants_check
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.drafts import campaign_chain, campaign_content
 from apps.campaigns.services.rows import EDITABLE
@@ -184,6 +185,8 @@ class Flow:
     def content(self) -> ContentSource | SignalError:
         """What would be sent, or why it cannot be: asked once for all that shows it."""
         try:
+            if self.campaign.has_variants:
+                return variants_check(self.campaign, campaign_content)
             source = campaign_content(self.campaign)
             campaign_chain(self.campaign)
         except SignalError as error:
@@ -292,8 +295,9 @@ class Flow:
                 changes=_plain(changes),
                 details={"step": name},
             )
-            messages.success(self.request, _("Saved."))
         go = self.request.POST.get("go", "")
+        if changes and go != "next":
+            messages.success(self.request, _("Saved."))
         steps = self.steps(name)
         at = next((index for index, shown in enumerate(steps) if shown.is_current), None)
         if go == "next" and at is not None and at + 1 < len(steps):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -14,7 +15,10 @@ from apps.campaigns.approvals.models import ApprovalState
 from apps.campaigns.approvals.selectors import approvals_of, approvers_of, is_author, rule_of
 from apps.campaigns.console.flow import DONE, MISSING, OPEN, WARNING, Flow, StepState, flow_step
 from apps.campaigns.console.schedules import schedule_in_words
-from apps.campaigns.console.words import in_words, reachable
+from apps.campaigns.console.words import in_words, quick_statements
+from apps.campaigns.experiments.planning import experiment_of, variants_of
+from apps.campaigns.experiments.words import plan_in_words
+from apps.campaigns.forecast import recipients_of
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.approval import approval_is_needed
 from apps.campaigns.services.rows import EDITABLE
@@ -38,9 +42,18 @@ class LaunchForm(forms.Form):
     )
 
 
+def recipients_now(campaign: MessageCampaign) -> int | None:
+    """Who would get it, without those who do not want it; None if that takes longer than a page waits."""
+    try:
+        with quick_statements():
+            return recipients_of(campaign).total
+    except (OperationalError, SignalError):
+        return None
+
+
 def expected_confirmation(campaign: MessageCampaign) -> str:
     """What has to be typed; empty for a small audience."""
-    count = reachable(campaign.application, campaign.targeting_criteria, campaign.channel_type)
+    count = recipients_now(campaign)
     if count is None:
         return campaign.name
     return str(count) if count > CONFIRMED_ABOVE else ""
@@ -118,7 +131,7 @@ def launch(flow: Flow) -> HttpResponse:
     approval = approval_context(flow)
     is_ready = campaign.is_audience_chosen and flow.content_problem is None
     expected = expected_confirmation(campaign) if is_ready else ""
-    count = reachable(campaign.application, campaign.targeting_criteria, campaign.channel_type) if is_ready else 0
+    count = recipients_now(campaign) if is_ready else 0
     facts = [
         (
             _("Recipients, as of now"),
@@ -132,6 +145,8 @@ def launch(flow: Flow) -> HttpResponse:
         (_("Content"), str(campaign.template) if campaign.template else f"{campaign.title} — {campaign.body}"[:200]),
         (_("Start"), schedule_in_words(campaign)),
     ]
+    if (plan := experiment_of(campaign)) is not None:
+        facts.insert(4, (_("A/B test"), plan_in_words(plan, variants_of(plan))))
     waits = bool(approval) and approval["is_needed"] and not approval["holds"]
     context = {
         "facts": facts,

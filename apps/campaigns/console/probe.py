@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from apps.campaigns import services
 from apps.campaigns.console.flow import Flow, flow_part
-from apps.campaigns.models import MessageCampaign
+from apps.campaigns.models import MessageCampaign, Variant
 from apps.campaigns.services import TEST_RECIPIENTS_MAX
 from apps.messaging.models import Message, MessageStatus
 from apps.subscriptions.models import AppUser
@@ -56,6 +56,13 @@ class ProbeForm(forms.Form):
         users: Sequence[AppUser] = list(test_users(campaign.application)[:TEST_RECIPIENTS_MAX])
         self.fields["testers"].choices = [(user.external_id, user.external_id) for user in users]  # type: ignore[attr-defined]
         self.has_testers = bool(users)
+        if campaign.has_variants:
+            letters = Variant.objects.filter(experiment__campaign_id=campaign.pk).order_by("letter")
+            self.fields["variant"] = forms.ChoiceField(
+                label=_("Variant"),
+                choices=[(variant.letter, str(variant)) for variant in letters],
+                widget=forms.Select({"class": "as-input ca-short"}),
+            )
 
     def recipients(self) -> list[str]:
         typed = [line.strip() for line in self.cleaned_data["external_ids"].splitlines() if line.strip()]
@@ -78,7 +85,11 @@ def test_send(flow: Flow) -> HttpResponse:
     context: dict[str, Any] = {"probe": form, "probe_address": flow.part_address("test-send")}
     if flow.request.method == "POST" and form.is_valid():
         try:
-            result = services.campaign_test(campaign=flow.campaign, external_ids=form.recipients())
+            result = services.campaign_test(
+                campaign=flow.campaign,
+                external_ids=form.recipients(),
+                variant=form.cleaned_data.get("variant", ""),
+            )
         except SignalError as error:
             return flow.part("admin/campaigns/parts/probe.html", {**context, "problem": error.message})
         audit(

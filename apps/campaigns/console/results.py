@@ -1,28 +1,51 @@
-"""The page of a campaign that was launched: progress, figures and what to do next.
+"""The page of a campaign that was launched: progress, funnel, figures, and what to do next.
 
 A section is a function registered with `result_section` (flow → `Panel`, or None for nothing to show); other modules
 add theirs with a position between the others. `panel_for(MessageCampaign)` works as on every page: below all of them.
+Figures come from the campaign's own counters and from rollups; who got it on what is read of a bounded sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
+from djmoney.money import Money
 
-from apps.analytics.panels import statistics_panel
-from apps.campaigns.console.flow import Flow
-from apps.campaigns.console.progress import progress_context, share_text
-from apps.campaigns.console.words import STATUS_COLOURS, in_words
-from apps.campaigns.models import CampaignFailure, CampaignStatus
+from apps.analytics import answers, asking, sections
+from apps.analytics.exports.services import WRITE as EXPORT
+from apps.billing.selectors import prices_of
+from apps.campaigns.breakdowns import Breakdown, Group, breakdown_of
+from apps.campaigns.console.builder import countries
+from apps.campaigns.console.flow import Flow, flow_part
+from apps.campaigns.console.progress import progress_context
+from apps.campaigns.console.schedules import schedule_in_words
+from apps.campaigns.console.words import STATUS_COLOURS, in_words, quick_statements
+from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign
+from apps.messaging.next_steps import next_step
+from apps.subscriptions.models import SubscriptionType
 from apps.tenants.console import formats
-from apps.tenants.console.panels import Panel, badge, list_address, registered_panels, table_panel
+from apps.tenants.console.lists import as_uuid
+from apps.tenants.console.panels import Panel, badge, list_address, registered_panels
+from automata_signal.errors import SignalError
 
 SectionMaker = Callable[[Flow], Panel | None]
+READ_STATISTICS = "analytics:read"
+HOURLY_FOR = timedelta(days=3)
+SHOWN_FOR = timedelta(days=30)
+COMPARED_MAX = 3
+OFFERED_MAX = 50
+ROWS_MAX = 12
 
 
 @dataclass(frozen=True)
@@ -58,36 +81,269 @@ def result_page(flow: Flow) -> HttpResponse:
         "status_badge": badge(STATUS_COLOURS[campaign.status], CampaignStatus(campaign.status).label),
         "panels": panels,
         "row_actions": flow.admin.offered_actions(request, campaign),
+        "export_address": _export_address(flow),
         **flow.links(),
     }
     return TemplateResponse(request, "admin/campaigns/result.html", context)
 
 
+def _export_address(flow: Flow) -> str:
+    """Of its messages, for who may export them."""
+    if not (flow.may(EXPORT) and flow.may("messages:read")):
+        return ""
+    query = {"application": flow.campaign.application_id, "campaign_id": flow.campaign.pk}
+    return f"{reverse('admin:analytics_export_new', args=['messages'])}?{urlencode(query)}"
+
+
+# --- How far it is -------------------------------------------------------------------------------------------------
+
+
 @result_section(0)
 def progress(flow: Flow) -> Panel:
-    return Panel(_("Progress"), "admin/console/progress.html", progress_context(flow.campaign))
+    return Panel(_("Progress"), "admin/campaigns/parts/progress.html", progress_context(flow.campaign))
+
+
+@result_section(10)
+def funnel(flow: Flow) -> Panel | None:
+    campaign = flow.campaign
+    if not campaign.total_recipients:
+        return None
+    stages = (
+        (_("recipients"), campaign.total_recipients, campaign.total_recipients, "group"),
+        (_("sent"), campaign.successful_count, campaign.total_recipients, "send"),
+        (_("received"), campaign.received_count, campaign.successful_count, "mark_email_read"),
+        (_("opened"), campaign.converted_count, campaign.received_count, "ads_click"),
+    )
+    rows = [
+        {
+            "label": label,
+            "count": formats.number(count),
+            "share": formats.share(count, before) if place else "",
+            "of_all": formats.share(count, campaign.total_recipients),
+            "width": f"{max(0.5, 100 * count / campaign.total_recipients):.2f}",
+            "icon": icon,
+            "place": place,
+        }
+        for place, (label, count, before, icon) in enumerate(stages)
+    ]
+    context = {
+        "rows": rows,
+        "is_first": True,
+        "open_of_sent": formats.share(campaign.converted_count, campaign.successful_count),
+    }
+    return Panel(_("From recipients to opened"), "admin/campaigns/parts/funnel.html", context)
+
+
+# --- When ----------------------------------------------------------------------------------------------------------
+
+
+@result_section(20)
+def over_time(flow: Flow) -> Panel | None:
+    """By hour for the first days, then by day; of the rollups."""
+    campaign = flow.campaign
+    if campaign.sent_at is None or not flow.may(READ_STATISTICS) or not asking.may_ask(campaign.application, "filters"):
+        return None
+    since, until = _whole_hours(campaign.sent_at)
+    interval = "hour" if until - since <= HOURLY_FOR and asking.may_ask(campaign.application, "hours") else "day"
+    try:
+        asked = asking.asked(
+            campaign.application, since=since.isoformat(), until=until.isoformat(), campaign_id=campaign.pk
+        )
+        section = sections.series(answers.series(asked, interval))
+    except SignalError:
+        return None
+    query = urlencode({"application": campaign.application_id, "from": since.date(), "to": until.date()})
+    context = {"section": section, "more": f"{reverse('admin:statistics')}?{query}"}
+    return Panel(_("Over time"), "admin/campaigns/parts/over_time.html", context)
+
+
+def _whole_hours(launched: datetime) -> tuple[datetime, datetime]:
+    """From the hour of the launch to now, at most so long as answers are likely to come."""
+    since = launched.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    now = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return since, min(now, since + SHOWN_FOR)
+
+
+# --- Who -----------------------------------------------------------------------------------------------------------
+
+
+@result_section(30)
+def by_platform(flow: Flow) -> Panel | None:
+    if flow.campaign.dispatch_id is None:
+        return None
+    context = {"address": flow.part_address("breakdown")}
+    return Panel(_("By platform and country"), "admin/campaigns/parts/breakdown_place.html", context)
+
+
+@flow_part("breakdown")
+def breakdown(flow: Flow) -> HttpResponse:
+    try:
+        with quick_statements():
+            found = breakdown_of(flow.campaign)
+    except OperationalError:
+        return flow.part("admin/campaigns/parts/breakdown.html", {"is_too_long": True})
+    types, places = dict(SubscriptionType.choices), dict(countries())
+    headers = (_("messages"), _("sent"), _("received"), _("opened"), _("failed"))
+    return flow.part(
+        "admin/campaigns/parts/breakdown.html",
+        {
+            "note": _sample_note(found),
+            "headers": headers,
+            "tables": [
+                {"title": _("Platform"), "rows": [_group(row, types) for row in found.by_type]},
+                {"title": _("Country"), "rows": [_group(row, places) for row in found.by_country[:ROWS_MAX]]},
+            ],
+        },
+    )
+
+
+def _sample_note(found: Breakdown) -> str:
+    if not found.messages:
+        return _("No message was made yet.")
+    if found.is_whole:
+        return ""
+    text = _("Of %(count)s messages, taken evenly from the first to the last: shares, not totals.")
+    return text % {"count": formats.number(found.messages)}
+
+
+def _group(row: Group, names: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "name": names.get(row.key, row.key) if row.key else _("not known"),
+        "cells": (
+            formats.number(row.messages),
+            formats.share(row.sent, row.messages),
+            formats.share(row.received, row.sent),
+            formats.share(row.converted, row.received),
+            formats.share(row.failed, row.messages),
+        ),
+        "width": f"{100 * row.converted / row.received if row.received else 0:.1f}",
+    }
+
+
+# --- Why not -------------------------------------------------------------------------------------------------------
 
 
 @result_section(40)
 def failures(flow: Flow) -> Panel | None:
+    """Why messages failed, and what to do about each; by `one_row_per_failure_reason`."""
     campaign = flow.campaign
     found = CampaignFailure.objects.filter(
         application_id=campaign.application_id, campaign=campaign, count__gt=0
     ).order_by("-count", "reason")[:20]
-    rows = [(f.reason, formats.number(f.count), share_text(f.count, campaign.failed_count)) for f in found]
-    failed = list_address("messaging.Message", campaign=campaign.pk, status="failed")
-    headers = (_("reason"), _("messages"), _("of the failed"))
-    return table_panel(_("Failures by reason"), headers, rows, more=failed, more_label=_("Failed messages"))
+    may_read = flow.may("messages:read")
+    rows = []
+    for one in found:
+        step = next_step(one.reason)
+        rows.append(
+            {
+                "reason": one.reason or "–",
+                "count": formats.number(one.count),
+                "share": formats.share(one.count, campaign.failed_count),
+                "text": step.text,
+                "page": list_address(step.page) if step.page else "",
+                "link": step.link,
+                "messages": list_address("messaging.Message", campaign=campaign.pk, reason=one.reason)
+                if may_read
+                else "",
+            }
+        )
+    if not rows and not campaign.failed_count:
+        return None
+    context = {
+        "rows": rows,
+        "messages": list_address("messaging.Message", campaign=campaign.pk, status="failed") if may_read else "",
+        "retry": flow.admin.action_address(campaign, "requeue_failed")
+        if flow.may("messages:send") and campaign.status in ("running", "completed") and campaign.failed_count
+        else "",
+    }
+    return Panel(_("Failures by reason"), "admin/campaigns/parts/failures.html", context)
+
+
+# --- Beside others -------------------------------------------------------------------------------------------------
+
+
+@result_section(50)
+def comparison(flow: Flow) -> Panel:
+    """Rates side by side, of the campaigns' own counters."""
+    campaign = flow.campaign
+    chosen = [key for key in map(as_uuid, flow.request.GET.getlist("with")) if key is not None]
+    launched = MessageCampaign.objects.for_application(campaign.application).filter(sent_at__isnull=False)
+    newest = list(launched.exclude(pk=campaign.pk).order_by("-id")[:OFFERED_MAX])
+    known = {row.pk: row for row in newest}
+    missing = [key for key in chosen if key not in known and key != campaign.pk]
+    if missing:
+        known |= {row.pk: row for row in launched.filter(pk__in=missing[:COMPARED_MAX])}
+    others = [known[key] for key in dict.fromkeys(chosen) if key in known][:COMPARED_MAX]
+    context = {
+        "offered": [(row.pk, row.name, row.pk in {other.pk for other in others}) for row in newest],
+        "rows": _side_by_side([campaign, *others], campaign.pk) if others else [],
+        "maximum": COMPARED_MAX,
+    }
+    return Panel(_("Beside other campaigns"), "admin/campaigns/parts/compare.html", context)
+
+
+def _side_by_side(campaigns: Sequence[MessageCampaign], own: UUID) -> list[dict[str, Any]]:
+    rates = [
+        (_("sent"), lambda c: (c.successful_count, c.total_recipients)),
+        (_("received"), lambda c: (c.received_count, c.successful_count)),
+        (_("opened of received"), lambda c: (c.converted_count, c.received_count)),
+        (_("opened of sent"), lambda c: (c.converted_count, c.successful_count)),
+        (_("failed"), lambda c: (c.failed_count, c.total_recipients)),
+    ]
+    best = {
+        label: max((part / whole for part, whole in map(of, campaigns) if whole), default=0.0) for label, of in rates
+    }
+    return [
+        {
+            "campaign": campaign,
+            "is_own": campaign.pk == own,
+            "address": reverse("admin:campaigns_messagecampaign_change", args=[campaign.pk]),
+            "launched": campaign.sent_at,
+            "recipients": formats.number(campaign.total_recipients),
+            "cells": [_rate_cell(label, *of(campaign), best[label]) for label, of in rates],
+        }
+        for campaign in campaigns
+    ]
+
+
+def _rate_cell(label: str, part: int, whole: int, best: float) -> dict[str, Any]:
+    rate = part / whole if whole else 0.0
+    return {
+        "label": label,
+        "share": formats.share(part, whole),
+        "width": f"{100 * rate / best if best else 0:.1f}",
+        "is_best": bool(best) and rate == best,
+    }
+
+
+# --- What it was ---------------------------------------------------------------------------------------------------
 
 
 @result_section(60)
-def audience(flow: Flow) -> Panel:
-    facts = [(_("who"), in_words(flow.campaign.application, flow.campaign.targeting_criteria))]
-    return Panel(_("Audience"), "admin/console/facts.html", {"facts": facts})
-
-
-@result_section(70)
-def statistics(flow: Flow) -> Panel | None:
+def what_it_was(flow: Flow) -> Panel:
     campaign = flow.campaign
-    since = campaign.sent_at or campaign.created_at
-    return statistics_panel(flow.request, campaign.application, since=since, campaign_id=campaign.pk)
+    text = str(campaign.template) if campaign.template else f"{campaign.title} — {campaign.body}".strip(" —")
+    facts = [
+        (_("Audience"), in_words(campaign.application, campaign.targeting_criteria)),
+        (_("Content"), text[:400] or "–"),
+        (_("Start"), schedule_in_words(campaign)),
+        (_("Priority"), campaign.get_priority_display()),
+        (_("Made by"), campaign.created_by or "–"),
+    ]
+    if campaign.category:
+        facts.append((_("Category"), campaign.category))
+    if flow.may("billing:read"):
+        facts.append((_("Cost, about"), _cost(campaign)))
+    return Panel(_("What was sent"), "admin/campaigns/parts/facts.html", {"facts": facts})
+
+
+def _cost(campaign: MessageCampaign) -> str:
+    """By the price of today: what was charged stands in the ledger."""
+    prices = prices_of(campaign.application)
+    if not prices.currency:
+        return "–"
+    price = prices.of(campaign.channel_type)
+    whole = formats.money(Money(price * campaign.successful_count, prices.currency))
+    text = _("%(whole)s: %(count)s sent at today's price of %(price)s")
+    values = {"whole": whole, "count": formats.number(campaign.successful_count)}
+    return text % (values | {"price": formats.money(Money(price, prices.currency))})

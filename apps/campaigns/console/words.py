@@ -53,15 +53,6 @@ def quick_statements() -> Iterator[None]:
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
 
 
-def reachable(application: Application, criteria: object, channel_type: str) -> int | None:
-    """How many can be reached now; None if it takes more than `COUNT_TIMEOUT_MS`, or for unreadable criteria."""
-    try:
-        with quick_statements():
-            return audience_count(application=application, criteria=criteria, channel_type=channel_type)
-    except (OperationalError, SignalError):
-        return None
-
-
 def reach(application: Application, criteria: object, channel_type: str) -> str:
     """How many can be reached now; a page does not wait for more than `COUNT_TIMEOUT_MS` to know it."""
     try:

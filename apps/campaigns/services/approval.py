@@ -161,12 +161,14 @@ def refuse_unapproved(
     if approval is not None and approval.state == ApprovalState.APPROVED:
         if approval.digest == approval_digest(campaign, at=at):
             return
-        _refuse("Something was changed since the launch was approved: ask for the approval anew.", "outdated")
+        _refuse("What was approved is something else: ask for the approval of this launch, at this time.", "outdated")
     if approval is not None:
         _refuse("The launch waits for the approval of somebody else.", approval.state)
     last = approval_last(campaign)
     if last is not None and last.state == ApprovalState.REJECTED:
         _refuse("The launch was rejected: change what was asked for, and ask again.", last.state)
+    if last is not None and last.state == ApprovalState.WITHDRAWN:
+        _refuse("Something was changed since the launch was approved: ask for the approval anew.", last.state)
     _refuse("A launch needs the approval of somebody else: ask for it first.", "none")
 
 
