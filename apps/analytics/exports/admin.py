@@ -30,6 +30,7 @@ from apps.billing.models import LedgerTransaction
 from apps.messaging.models import Message, MessageEvent
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.tenants.access import client_address
+from apps.tenants.audit.services import audit
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin
@@ -183,6 +184,7 @@ class ExportAdmin(ReadOnlyAdmin):
             )
         except NotFound as error:
             raise Http404(error.message) from None
+        audit("export.file_taken", request=request, application_id=row.application_id, row=row)
         return file_response(download)
 
     # --- Asking for one ------------------------------------------------------------------------------------------

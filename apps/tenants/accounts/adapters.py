@@ -117,9 +117,10 @@ class OpenIdAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
         if len(subjects) != 1:  # OpenID Connect Core 5.3.2: the two must be of one person
             self._refuse(request, "", "userinfo is of another subject")
         email = next((found.email.lower() for found in sociallogin.email_addresses if found.verified), "")
-        sociallogin.account.extra_data = {}
+        sociallogin.account.extra_data = {}  # nothing is kept of what the issuer says of people
         sociallogin.email_addresses = []
         if sociallogin.is_existing:
+            sociallogin.account.save(update_fields=["extra_data"])
             return
         if not email:
             self._refuse(request, "", "no verified e-mail address")

@@ -203,7 +203,7 @@ def _unlock(operator: Operator) -> str:
 
 def attempts_forget(email: str) -> int:
     """Forget what was counted of an e-mail, wherever it came from."""
-    return AccessAttempt.objects.filter(username=email.lower()).delete()[0]
+    return int(AccessAttempt.objects.filter(username=email.lower()).delete()[0])
 
 
 # --- Members -------------------------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ class InvitationAdmin(ScopedAdmin):
             request=request,
         )
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """The service tells of it."""
 
     @row_action(
@@ -428,9 +428,13 @@ class LockedSignInAdmin(ReadOnlyAdmin, PlatformAdmin):
     may_add = may_change = may_delete = False
     audit_area = "sign_in"
     ordering = ("-attempt_time",)
-    list_display: ClassVar[Any] = ("username", "ip_address", "refusals", "state", "when", "browser")
-    fields: ClassVar[Any] = ("username", "ip_address", "refusals", "state", "when", "browser", "path_info")
+    list_display: Any = ("email", "address", "refusals", "state", "when", "browser")
+    fields: ClassVar[Any] = ("email", "address", "refusals", "state", "when", "browser", "page")
     row_actions = ("unlock",)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.action_view)  # the key is a number
+        return [path("<int:object_id>/do/<slug:name>/", view, name="axes_accessattempt_do"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("get_data", "post_data", "http_accept")
@@ -438,6 +442,18 @@ class LockedSignInAdmin(ReadOnlyAdmin, PlatformAdmin):
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         found = queryset.filter(username=term.lower())
         return found | queryset.filter(ip_address=term) if _is_address(term) else found
+
+    @admin.display(description=gettext_lazy("e-mail"))
+    def email(self, row: AccessAttempt) -> str:
+        return row.username or "–"
+
+    @admin.display(description=gettext_lazy("address"))
+    def address(self, row: AccessAttempt) -> str:
+        return row.ip_address or "–"
+
+    @admin.display(description=gettext_lazy("at"))
+    def page(self, row: AccessAttempt) -> str:
+        return str(row.path_info)
 
     @admin.display(description=gettext_lazy("refusals"))
     def refusals(self, row: AccessAttempt) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 
@@ -12,4 +13,4 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     """A context processor: the site's title, colours and sidebar for the pages under `/account/`."""
     if not request.path.startswith("/account/") or not hasattr(request, "user"):
         return {}
-    return admin.site.each_context(request)
+    return {**admin.site.each_context(request), "site_url": None, "languages": settings.LANGUAGES}

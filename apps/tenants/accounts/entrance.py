@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.internal.flows.login import record_authentication
 from allauth.account.internal.flows.logout import logout
 from allauth.account.views import LoginView, ReauthenticateView
 from allauth.core.internal.httpkit import authenticated_user
@@ -167,6 +168,7 @@ def _accept_as_new(request: HttpRequest, row: Invitation, digest: bytes) -> Http
         else:
             request.session.flush()
             django_login(request, operator, backend=settings.AUTHENTICATION_BACKENDS[0])
+            record_authentication(request, operator, method="password")
             audit("sign_in.done", request=request, actor=operator, details={"by": ["invitation"]})
             messages.success(request, _("Welcome to %(name)s.") % {"name": row.application.name})
             return redirect("admin:index")

@@ -27,7 +27,7 @@ from apps.tenants.models import Operator
 _INPUT = " ".join(widgets.INPUT_CLASSES)
 
 
-def text_widget(**attrs: Any) -> forms.TextInput:
+def text_widget(**attrs: Any) -> Any:
     return widgets.UnfoldAdminTextInputWidget(attrs)
 
 

@@ -81,7 +81,7 @@ class ConsoleMiddleware:
 
     @staticmethod
     def _set_language(request: HttpRequest, operator: Operator) -> None:
-        if operator.language and settings.LANGUAGE_COOKIE_NAME not in request.COOKIES:
+        if operator.language and not request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME):
             translation.activate(operator.language)
             request.LANGUAGE_CODE = translation.get_language()
 

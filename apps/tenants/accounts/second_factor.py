@@ -38,7 +38,7 @@ class Check(Enum):
 
 
 def has_second_factor(operator: Operator) -> bool:
-    return Authenticator.objects.filter(user_id=operator.pk, type=Authenticator.Type.TOTP).exists()
+    return bool(Authenticator.objects.filter(user_id=operator.pk, type=Authenticator.Type.TOTP).exists())
 
 
 def must_have_second_factor(operator: Operator, memberships: Iterable[Membership] | None = None) -> bool:
@@ -98,6 +98,12 @@ def _step_of(totp: Authenticator, digits: str) -> int | None:
     return None
 
 
+def take_as_used(totp: Authenticator) -> None:
+    """The code with which it was set up is not taken at a sign-in."""
+    totp.data["last_step"] = list(yield_hotp_counters_from_time())[0] + 1
+    totp.save(update_fields=["data"])
+
+
 def recovery_codes_left(operator: Operator) -> int | None:
     """How many recovery codes were not used yet; None without any."""
     row = Authenticator.objects.filter(user_id=operator.pk, type=Authenticator.Type.RECOVERY_CODES).first()
@@ -107,4 +113,4 @@ def recovery_codes_left(operator: Operator) -> int | None:
 @transaction.atomic
 def second_factor_remove(*, operator: Operator) -> bool:
     """Take the second factor and the recovery codes away. False if there were none."""
-    return Authenticator.objects.filter(user_id=operator.pk).delete()[0] > 0
+    return bool(Authenticator.objects.filter(user_id=operator.pk).delete()[0])

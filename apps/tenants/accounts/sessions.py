@@ -114,7 +114,7 @@ def forget_ended_sessions() -> int:
     """Delete what is remembered of sessions that have ended by themselves, and the sessions."""
     Session.objects.filter(expire_date__lte=timezone.now()).delete()
     living = Session.objects.values("pk")
-    return UserSession.objects.exclude(session_key__in=living).delete()[0]
+    return int(UserSession.objects.exclude(session_key__in=living).delete()[0])
 
 
 def _delete(keys: list[str]) -> None:

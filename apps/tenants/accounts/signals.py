@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from apps.tenants.accounts import sessions
 from apps.tenants.accounts.backends import axes_username
+from apps.tenants.accounts.second_factor import take_as_used
 from apps.tenants.audit.services import audit
 from apps.tenants.models import Operator
 
@@ -47,6 +48,8 @@ def tell_sign_out(request: HttpRequest, user: Operator | None, **kwargs: Any) ->
 
 @receiver(mfa.authenticator_added)
 def tell_added(request: HttpRequest, user: Operator, authenticator: Any, **kwargs: Any) -> None:
+    if authenticator.type == "totp":
+        take_as_used(authenticator)
     audit("second_factor.add", request=request, actor=user, details={"kind": authenticator.type})
 
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 from allauth.mfa.base import views as mfa
 from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as totp
-from allauth.socialaccount.providers.openid_connect import views as oidc
 from django.urls import path
 from django.views.decorators.cache import never_cache
 
-from apps.tenants.accounts import entrance, pages
+from apps.tenants.accounts import entrance, openid, pages
 
 urlpatterns = [
     path("", pages.profile, name="account_profile"),
@@ -32,6 +31,6 @@ urlpatterns = [
     path("2fa/recovery-codes/", recovery_codes.view_recovery_codes, name="mfa_view_recovery_codes"),
     path("2fa/recovery-codes/generate/", recovery_codes.generate_recovery_codes, name="mfa_generate_recovery_codes"),
     # Both are 404 unless OIDC_ISSUER is set.
-    path("oidc/<slug:provider_id>/login/", oidc.login, name="openid_connect_login"),
-    path("oidc/<slug:provider_id>/login/callback/", oidc.callback, name="openid_connect_callback"),
+    path("oidc/<slug:provider_id>/login/", openid.login, name="openid_connect_login"),
+    path("oidc/<slug:provider_id>/login/callback/", openid.callback, name="openid_connect_callback"),
 ]

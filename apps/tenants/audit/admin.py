@@ -107,7 +107,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """With the application's name, which is looked up for the rows of the page only."""
         name = Application.objects.filter(pk=OuterRef("application_id")).values("name")[:1]
-        return super().get_queryset(request).annotate(application_title=Subquery(name))
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(application_title=Subquery(name))
+        return rows
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Each kind of term has its index."""
@@ -156,8 +157,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
             rows = [(name, _value(pair, 0), _value(pair, 1)) for name, pair in row.changes.items()]
             found.append(table_panel(_("What has changed"), (_("field"), _("before"), _("after")), rows, before=True))
         if row.details:
-            rows = [(name, json_text(value)) for name, value in row.details.items()]
-            found.append(table_panel(_("With it"), (_("name"), _("value")), rows))
+            told = [(name, json_text(value)) for name, value in row.details.items()]
+            found.append(table_panel(_("With it"), (_("name"), _("value")), told))
         return found
 
     # --- Export --------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def audit(
         object_label=row._meta.label[:60] if row is not None else "",
         object_id=_text(row.pk, 64) if row is not None else "",
         object_name=_text(row, 200) if row is not None else "",
-        changes={_text(k, 100): [plain(v) for v in pair] for k, pair in list((changes or {}).items())[:FIELDS_MAX]},
-        details={_text(k, 100): plain(v) for k, v in list((details or {}).items())[:FIELDS_MAX]},
+        changes={_text(k, 100): _pair(k, pair) for k, pair in list((changes or {}).items())[:FIELDS_MAX]},
+        details=plain(details or {}),
         ip=_address(request),
         user_agent=_text(request.headers.get("user-agent", ""), 300) if request is not None else "",
         request_id=_text(structlog.contextvars.get_contextvars().get("request_id") or "", 64),
@@ -107,6 +107,10 @@ def plain(value: Any, depth: int = 0) -> Any:
     return _text(value, VALUE_MAX)
 
 
+def _pair(name: str, pair: Any) -> list[Any]:
+    return [_masked(plain(value)) if is_secret(str(name)) else plain(value) for value in pair]
+
+
 def _masked(value: Any) -> Any:
     return value if value in (None, "", {}, []) else MASKED
 
@@ -142,7 +146,7 @@ def forget_old_events() -> int:
                 " (SELECT id FROM tenants_auditevent WHERE id < %s ORDER BY id LIMIT %s)",
                 [until, FORGET_BATCH],
             )
-            count = cursor.rowcount
+            count = int(cursor.rowcount)
         forgotten += count
         if count < FORGET_BATCH:
             return forgotten

@@ -23,10 +23,12 @@ from django.db.models import ForeignKey, Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from unfold import widgets
 
+from apps.tenants.audit.selectors import events_of
 from apps.tenants.audit.services import MASKED, audit, changes_of, is_secret
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import RowAction
@@ -52,6 +54,8 @@ else:
     from simple_history.admin import SimpleHistoryAdmin as _HistoryAdmin
     from unfold.admin import ModelAdmin as _Admin
 
+HISTORY_SHOWN = 100
+"""Events of a row that its page of history shows; the audit log has all of them."""
 OWN = "self"
 """The `application_path` of Application."""
 
@@ -348,16 +352,17 @@ class ScopedAdmin(FastAdmin):
             changes = changes_of(before, self._told_values(row, anew=True)) if before is not None else {}
         shown = {name: MASKED if is_secret(name) and value else value for name, value in (details or {}).items()}
         area = self.audit_area or self.opts.model_name
-        try:
-            application_id = self._audit_application_id(row)
-        except (AttributeError, ObjectDoesNotExist):
-            application_id = None
+        application_id = self._audit_application_id(row)
         audit(
             f"{area}.{verb}", request=request, application_id=application_id, row=row, changes=changes, details=shown
         )
 
     def _audit_application_id(self, row: Any) -> UUID | None:
-        return self.application_id_of(row)
+        """None for what is the whole platform's."""
+        try:
+            return self.application_id_of(row)
+        except (AttributeError, ObjectDoesNotExist):
+            return None
 
     def _told_values(self, row: Any, *, anew: bool = False) -> dict[str, Any]:
         """A row's own columns that are at hand and no secret of ours; `anew` as they are in the database now."""
@@ -377,16 +382,44 @@ class ScopedAdmin(FastAdmin):
         given = {name: form.cleaned_data.get(name) for name in form.changed_data if name in form.cleaned_data}
         return {"changes": changes_of({name: _given(before.get(name)) for name in given}, _as_given(given))}
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What the audit log tells of a row, newest first; for who may read it in the row's application."""
+        row = self.get_object(request, str(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row) or not self._may_read_audit(request, row):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("What was done"),
+            "subtitle": str(row),
+            "row": row,
+            "events": events_of(row, all_of_it=grants_of(request).is_platform)[:HISTORY_SHOWN],
+            "audit_address": audit_address(row),
+            "back": self.address_of(row.pk),
+        }
+        return TemplateResponse(request, "admin/console/told.html", context)
+
+    def _may_read_audit(self, request: HttpRequest, row: Any) -> bool:
+        application_id = self._audit_application_id(row)
+        if application_id is None:
+            return grants_of(request).is_platform
+        return grants_of(request).has("audit:read", application_id)
+
+    def _shows_history(self, request: HttpRequest, row: Any) -> bool:
+        return self._may_read_audit(request, row)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         self.tell(request, "add", obj, changes=_changes_in(message))
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         changes = _changes_in(message)
         verb = "change" if isinstance(message, dict) else str(message)
         if changes or not isinstance(message, dict):
             self.tell(request, verb, obj, changes=changes)
 
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         for row in queryset:
             self.tell(request, "delete", row, changes={})
 
@@ -401,6 +434,7 @@ class ScopedAdmin(FastAdmin):
         context["show_save_and_add_another"] = False
         context["show_save_and_continue"] = False
         if row is not None and not context.get("is_popup"):
+            context["show_history"] = self._shows_history(request, row)
             panels = [*self.panels(request, row), *registered_panels(request, row)]
             context["panels_before"] = [panel for panel in panels if panel.before]
             context["panels_after"] = [panel for panel in panels if not panel.before]
@@ -515,9 +549,15 @@ class ScopedHistoryAdmin(_HistoryAdmin, ScopedAdmin):
 
     object_history_list_template = "admin/console/history_list.html"
 
+    def _shows_history(self, request: HttpRequest, row: Any) -> bool:
+        return True
+
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if as_uuid(object_id) is None:
             raise Http404
+        row = self.get_object(request, object_id)
+        address = audit_address(row) if row is not None and self._may_read_audit(request, row) else ""
+        extra_context = {**(extra_context or {}), "audit_address": address}
         try:
             answer: HttpResponse = super().history_view(request, object_id, extra_context)
         except PermissionDenied:  # also of what was deleted: whose it was is not told
@@ -532,6 +572,11 @@ class ScopedHistoryAdmin(_HistoryAdmin, ScopedAdmin):
 
     def revert_disabled(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+
+def audit_address(row: Model) -> str:
+    """Where the audit log tells of a row."""
+    return f"{reverse('admin:tenants_auditevent_changelist')}?{urlencode({'q': str(row.pk)})}"
 
 
 def search_by_name(queryset: QuerySet[Any], term: str, *columns: str) -> QuerySet[Any]:
