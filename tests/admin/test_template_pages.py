@@ -44,23 +44,36 @@ def test_a_channel_and_a_language_have_words_of_their_own(template, member):
     marketer = member(Role.MARKETER)
     mail = filled(template, title="Hi", body="<p>Hello {{ name }}</p>", preheader="Look")
     del mail["badge"]
-    place = f"{page_of(template)}?channel=email&language=ko"
+    place = f"{page_of(template)}?channel=email"
     assert "used:" in text_of(marketer.get(place))
     assert marketer.post(place, mail).status_code == 302
     assert reread(template).variants == [
         {
             "channel": "email",
-            "language": "ko",
+            "language": "",
             "title": "Hi",
             "body": "<p>Hello {{ name }}</p>",
             "data": {},
             "options": {"preheader": "Look"},
         }
     ]
-    assert "Hi {{ name }}" == reread(template).title_template
+    assert reread(template).title_template == "Hi {{ name }}"
     assert "Look" in text_of(marketer.get(place))
     assert marketer.post(place, mail | {"_remove_words": "1"}).status_code == 302
     assert reread(template).variants == []
+
+
+def test_a_language_has_words_and_keeps_what_nobody_sees_of_it(template, member):
+    marketer = member(Role.MARKETER)
+    stored = {"channel": "", "language": "ko", "title": "안녕", "body": "", "data": {"a": 1}, "options": {"badge": 3}}
+    MessageTemplate.objects.filter(pk=template.pk).update(variants=[stored])
+    place = f"{page_of(template)}?language=ko"
+    shown = text_of(marketer.get(place))
+    assert 'name="badge"' not in shown
+    assert "안녕" in shown
+    given = {"name": template.name, "is_active": "on", "title": "반가워요", "more_data": '{"a": 1}'}
+    assert marketer.post(place, given).status_code == 302
+    assert reread(template).variants == [stored | {"title": "반가워요"}]
 
 
 def test_a_template_begins_on_the_channel_that_one_wants(world, member):
@@ -105,7 +118,8 @@ def test_who_may_only_read_sees_the_words_and_no_fields(template, member):
 def test_versions_show_what_differs_and_an_old_one_is_taken_up_again(template, member):
     marketer = member(Role.MARKETER)
     shown = text_of(marketer.get(versions_of(template)))
-    assert "<ins>" in shown and "2</ins>" in shown
+    assert "<ins>" in shown
+    assert "2</ins>" in shown
     restore = reverse("admin:messaging_messagetemplate_restore", args=[template.pk, 1])
     assert marketer.get(restore).status_code == 302
     assert reread(template).version == 2
@@ -150,7 +164,8 @@ def test_a_template_is_duplicated_archived_and_brought_back(template, member):
 def test_the_page_says_where_it_is_used(world, template, member):
     campaign_create(application=world.application, name="With it", template_id=template.pk, targeting_criteria={})
     shown = text_of(member(Role.MARKETER).get(page_of(template)))
-    assert "Where it is used" in shown and "With it" in shown
+    assert "Where it is used" in shown
+    assert "With it" in shown
 
 
 def test_words_are_compared_one_by_one():
@@ -172,7 +187,9 @@ def test_only_what_differs_is_told(template):
 def test_an_alimtalk_template_stands_in_its_bubble(world, member):
     row = world["messaging.KakaoTemplate"]
     shown = text_of(member(Role.MARKETER).get(page_of(row)))
-    assert "ap-yellow" in shown and "#{name}" in shown and "Aurora comment" in shown
+    assert "ap-yellow" in shown
+    assert "#{name}" in shown
+    assert "Aurora comment" in shown
 
 
 def test_pages_of_templates_ask_few_questions(template, member, django_assert_max_num_queries):

@@ -90,5 +90,7 @@ def used_by(row: Segment) -> Panel:
         kind, _dot, key = user.field.partition(".")
         label, name = kinds[kind]
         rows.append((admin_link(label, key, user.message), name))
-    note = "" if rows else _("Nothing refers to it: it can be deleted.")
-    return table_panel(_("Where it is used"), (_("name"), _("kind")), rows, note=note)
+    if not rows:
+        note = _("Nothing refers to it: it can be deleted.")
+        return Panel(_("Where it is used"), "admin/console/note.html", {"note": note})
+    return table_panel(_("Where it is used"), (_("name"), _("kind")), rows)

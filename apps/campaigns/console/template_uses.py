@@ -48,9 +48,9 @@ def uses_panel(request: HttpRequest, row: Any) -> Panel | None:
         label = str(dict(ChannelType.choices).get(channel, channel))
         amount = _("%(count)s messages in the last %(days)s days") % {"count": number(sent), "days": DAYS}
         rows.append((_("By the API"), label, amount, moment(last)))
-    note = "" if rows else _("Nothing uses it yet.")
-    headers = (_("by"), _("channel"), _("state"), _("last sent"))
-    return table_panel(_("Where it is used"), headers, rows, note=note)
+    if not rows:
+        return Panel(_("Where it is used"), "admin/console/note.html", {"note": _("Nothing uses it yet.")})
+    return table_panel(_("Where it is used"), (_("by"), _("channel"), _("state"), _("last sent")), rows)
 
 
 def api_use(template: MessageTemplate) -> list[tuple[str, int, Any]]:

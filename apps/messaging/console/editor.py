@@ -6,6 +6,7 @@ services take. The page shows it with `admin/console/editor/form.html` and links
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.messaging.console.parts import LINK, PARTS, SECTIONS, content_of, shown_of
+from apps.messaging.console.parts import LINK, PARTS, SECTIONS, content_of, is_of_words, shown_of
 from apps.messaging.console.starters import starters
 from apps.messaging.kakao.models import KakaoTemplate, TemplateState
 from apps.messaging.kakao.preparing import names_of
@@ -47,6 +48,9 @@ class ContentForm(forms.Form):
 
     channel: str
     sections_of: dict[str, str]
+    words_only: bool = False
+    """Of one language: title, body and data; options are those of everybody (`base_options`, for the preview)."""
+    base_options: Mapping[str, Any] = {}
     more_data = JSONObjectField(
         label=gettext_lazy("More data"),
         required=False,
@@ -84,6 +88,10 @@ class ContentForm(forms.Form):
         return content_of(self.channel, getattr(self, "cleaned_data", {}))
 
     @property
+    def base_options_json(self) -> str:
+        return json.dumps(dict(self.base_options))
+
+    @property
     def media(self) -> Media:
         return editor_media
 
@@ -99,7 +107,8 @@ class ContentForm(forms.Form):
         rest = [self[name] for name in ("more_data", "more_options") if name in self.fields]
         if self.channel == ChannelType.KAKAO_TALK:
             rest = rest[1:]
-        yield Section("advanced", _("Advanced"), rest, is_folded=not any(field.errors for field in rest))
+        if rest:
+            yield Section("advanced", _("Advanced"), rest, is_folded=not any(field.errors for field in rest))
 
     # --- What is offered ------------------------------------------------------------------------------------------
 
@@ -117,16 +126,23 @@ class ContentForm(forms.Form):
 
 
 @cache
-def content_form(channel: str) -> type[ContentForm]:
-    """The form of a channel's content. Raises KeyError for an unknown channel."""
-    fields: dict[str, Any] = {}
+def content_form(channel: str, *, words_only: bool = False) -> type[ContentForm]:
+    """The form of a channel's content; `words_only`: of one language, without options. Raises KeyError for an unknown
+    channel."""
+    fields: dict[str, Any] = {"more_options": None} if words_only else {}
     sections: dict[str, str] = {}
     for part in PARTS[channel]:
+        if words_only and not is_of_words(part):
+            continue
         for name, field in part.fields().items():
             fields[name] = field
             sections[name] = part.section
     title = "".join(word.capitalize() for word in channel.split("_"))
-    return type(f"{title}ContentForm", (ContentForm,), {"channel": channel, "sections_of": sections, **fields})
+    return type(
+        f"{title}ContentForm",
+        (ContentForm,),
+        {"channel": channel, "sections_of": sections, "words_only": words_only, **fields},
+    )
 
 
 def offered_variables(application: Application) -> list[tuple[str, list[str]]]:

@@ -160,15 +160,30 @@ def either(name: str, place: str, label: Any, unset: Any, **more: Any) -> Part:
     return one(name, place, label, make=lambda: _select(choices), read=read, write=write, **more)
 
 
-def choice(name: str, place: str, label: Any, choices: list[tuple[str, Any]], **more: Any) -> Part:
-    known = {value for value, _label in choices}
+def choice(
+    name: str, place: str, label: Any, choices: list[tuple[str, Any]], *, default: str, section: str = "words"
+) -> Part:
+    """One of a few; the first is what holds anyway, which is `default`. Where that was said in so many words, it is
+    said again (a hidden field remembers it)."""
+    known = {value for value, _label in choices} - {""}
 
-    def read(value: Any) -> str:
+    def fields() -> Fields:
+        said = forms.CharField(required=False, max_length=30, widget=forms.HiddenInput)
+        return {name: _labelled(_select(choices), label, ""), f"{name}_said": said}
+
+    def read(value: Any) -> dict[str, str]:
+        if value == default:
+            return {name: "", f"{name}_said": default}
         if not isinstance(value, str) or value not in known:
             raise CannotShow
-        return value
+        return {name: value}
 
-    return one(name, place, label, make=lambda: _select(choices), read=read, write=_or_omit, **more)
+    def write(cleaned: Mapping[str, Any]) -> Any:
+        if cleaned.get(name):
+            return cleaned[name]
+        return default if cleaned.get(f"{name}_said") == default else OMIT
+
+    return Part(place, section, fields, read, write)
 
 
 def listed(name: str, place: str, label: Any, *, attrs: Mapping[str, Any] | None = None, **more: Any) -> Part:
@@ -332,7 +347,8 @@ _PUSH = [
         "delivery",
         "options.priority",
         _("Delivery"),
-        [("", _("At once")), ("high", _("At once, said so")), ("normal", _("When it suits the battery"))],
+        [("", _("At once")), ("normal", _("When it suits the battery"))],
+        default="high",
         section="behaviour",
     ),
     text("thread_id", "options.thread_id", _("Shown together with (iOS thread)"), length=128, section="behaviour"),
@@ -369,7 +385,8 @@ _EMAIL = [
         "format",
         "options.format",
         _("Form"),
-        [("", _("HTML")), ("html", _("HTML, said so")), ("text", _("Plain text"))],
+        [("", _("HTML")), ("text", _("Plain text"))],
+        default="html",
         section="look",
     ),
     text(
@@ -418,10 +435,10 @@ _SMS = [
         _("Sent as"),
         [
             ("", _("Short or long, by its length")),
-            ("auto", _("By its length, said so")),
             ("sms", _("SMS only")),
             ("lms", _("LMS")),
         ],
+        default="auto",
         section="behaviour",
     ),
     text(
@@ -448,7 +465,6 @@ _KAKAO = [
 ]
 _LAYOUTS = [
     ("", _("Window in the middle")),
-    ("modal", _("Window in the middle, said so")),
     ("banner_top", _("Banner at the top")),
     ("banner_bottom", _("Banner at the bottom")),
     ("full_screen", _("Whole screen")),
@@ -457,7 +473,7 @@ _LAYOUTS = [
     ("inbox_only", _("In the inbox only")),
 ]
 _IN_APP = [
-    choice("layout", "options.layout", _("Layout"), _LAYOUTS),
+    choice("layout", "options.layout", _("Layout"), _LAYOUTS, default="modal"),
     text("title", "title", _("Title"), insert=True),
     text("body", "body", _("Text"), rows=4, insert=True),
     text("image", "options.image", _("Picture"), length=2_048, media="image"),
@@ -508,6 +524,11 @@ PARTS: dict[str, list[Part]] = {
 
 
 # --- There and back ------------------------------------------------------------------------------------------------
+
+
+def is_of_words(part: Part) -> bool:
+    """Whether it may differ by language: options are the same for everybody."""
+    return not part.place.startswith("options.")
 
 
 def shown_of(channel: str, content: Mapping[str, Any]) -> dict[str, Any]:

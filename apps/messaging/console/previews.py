@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -23,6 +23,7 @@ from djmoney.money import Money
 
 from apps.messaging.adapters import in_app_content
 from apps.messaging.adapters.base import Content, ContentError
+from apps.messaging.adapters.kakao_content import fill
 from apps.messaging.adapters.push_content import PAYLOAD_BYTES_MAX
 from apps.messaging.console.editor import content_form, offered_kakao, offered_media, offered_variables
 from apps.messaging.console.frames import PLACEHOLDER, framed_html, framed_text, local_address
@@ -288,21 +289,28 @@ def _kakao(application: Application, content: Content) -> dict[str, Any]:
     template = rows.select_related("channel").first() if code else None
     fallback = content.options.get("fallback")
     return {
-        **(kakao_bubble(template) if template else {"sender": application.name, "buttons": [], "is_known": False}),
+        **(
+            kakao_bubble(template, content.data)
+            if template
+            else {"sender": application.name, "buttons": [], "is_known": False}
+        ),
         "title": content.title or (template.title if template else ""),
         "body": content.body or (template.content if template else ""),
         "fallback": fallback if isinstance(fallback, Mapping) else None,
     }
 
 
-def kakao_bubble(template: KakaoTemplate) -> dict[str, Any]:
-    """What stands in the bubble beside the text."""
-    buttons = [str(button.get("name", "")) for button in template.buttons if isinstance(button, Mapping)]
-    replies = [str(reply.get("name", "")) for reply in template.quick_replies if isinstance(reply, Mapping)]
+def kakao_bubble(template: KakaoTemplate, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in the bubble beside the text, with its variables."""
+    values = {name: str(value) for name, value in data.items()}
+    buttons = [fill(str(button.get("name", "")), values) for button in template.buttons if isinstance(button, Mapping)]
+    replies = [
+        fill(str(reply.get("name", "")), values) for reply in template.quick_replies if isinstance(reply, Mapping)
+    ]
     return {
         "sender": str(template.channel).lstrip("@"),
-        "header": template.header,
-        "subtitle": template.subtitle,
+        "header": fill(template.header, values),
+        "subtitle": fill(template.subtitle, values),
         "extra": template.extra,
         "emphasis": template.emphasis,
         "buttons": buttons,
@@ -313,7 +321,7 @@ def kakao_bubble(template: KakaoTemplate) -> dict[str, Any]:
 
 def drawn_template(template: KakaoTemplate) -> dict[str, Any]:
     """The bubble of a template itself, its variables as they stand in it."""
-    return {**kakao_bubble(template), "title": template.title, "body": template.content, "fallback": None}
+    return {**kakao_bubble(template, {}), "title": template.title, "body": template.content, "fallback": None}
 
 
 def _in_app(application: Application, content: Content) -> dict[str, Any]:
@@ -386,8 +394,12 @@ def content_preview(request: HttpRequest) -> HttpResponse:
     channel = request.POST.get("preview-channel", "")
     if channel not in ChannelType.values:
         raise Http404
-    form = content_form(channel)(request.POST, prefix=request.POST.get("preview-prefix") or None)
+    words_only = request.POST.get("preview-words-only") == "1"
+    form = content_form(channel, words_only=words_only)(request.POST, prefix=request.POST.get("preview-prefix") or None)
     form.is_valid()
+    content = form.content()
+    if words_only:
+        content["options"] = _object(request.POST.get("preview-options", ""))
     problems = [f"{form[name].label}: {error}" for name, errors in form.errors.items() for error in errors]
     person, user = request.POST.get("preview-person", MADE_UP), None
     if person == "user":
@@ -399,21 +411,22 @@ def content_preview(request: HttpRequest) -> HttpResponse:
         request,
         application,
         channel,
-        form.content(),
+        content,
         user,
         person=person if person == NOBODY else MADE_UP,
         language=request.POST.get("preview-language", "")[:35],
-        variables=_variables(request.POST.get("preview-variables", "")),
+        variables=_object(request.POST.get("preview-variables", "")),
         is_literal=request.POST.get("preview-literal") == "1",
         problems=problems,
     )
     return HttpResponse(fragment)
 
 
-def _variables(text: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one of what is none: the field that holds it says so itself."""
     try:
         return dict(JSONObjectField(required=False).to_python(text))
-    except Exception:  # the field that holds them says so
+    except ValidationError:
         return {}
 
 

@@ -102,6 +102,14 @@ def own_content(template: MessageTemplate | MessageTemplateVersion) -> dict[str,
     }
 
 
+def _options_of(template: MessageTemplate, place: Place) -> dict[str, Any]:
+    """Those of everybody on the place's channel, which its languages have as well."""
+    try:
+        return dict(source_on_channel(template, place.editor).options)
+    except SignalError:
+        return {}
+
+
 def changes_for(
     template: MessageTemplate, place: Place, content: dict[str, Any], *, remove: bool = False
 ) -> dict[str, Any]:
@@ -138,7 +146,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]
 
 def form_at(place: Place) -> type[forms.ModelForm[MessageTemplate]]:
     """The form of a template with the fields of the place's words."""
-    editor = content_form(place.editor)
+    editor = content_form(place.editor, words_only=bool(place.language))
 
     class Form(editor, TemplateForm):  # type: ignore[misc, valid-type]
         def __init__(self, data: Any = None, files: Any = None, **kwargs: Any) -> None:
@@ -147,6 +155,8 @@ def form_at(place: Place) -> type[forms.ModelForm[MessageTemplate]]:
             stored = (place.content_in(instance) or {}) if is_there else {}
             application = instance.application if is_there else None
             super().__init__(data, files=files, application=application, stored=stored, **kwargs)
+            if is_there and place.language:
+                self.base_options = _options_of(instance, place)
 
     return Form
 
@@ -207,7 +217,7 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
             return ((None, {"fields": self.fields}),)
-        return ((None, {"fields": (*self.fields, *content_form(Place(request).editor).base_fields)}),)
+        return ((None, {"fields": (*self.fields, *form_at(Place(request)).base_fields)}),)
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -232,6 +242,10 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
         content = request._template_content  # type: ignore[attr-defined]
         remove = "_remove_words" in request.POST and not place.is_own
         known = place.content_in(present)
+        if place.language:
+            content["options"] = (known or {}).get(
+                "options"
+            ) or {}  # nobody sees them here, and nothing of them is lost
         is_same = (
             not remove and known is not None and content == {name: known.get(name) or empty for name, empty in _EMPTY}
         )

@@ -38,6 +38,8 @@
         "external-id": find("[data-external-id]").value,
         language: root.dataset.language,
         literal: root.dataset.literal || "",
+        "words-only": root.dataset.wordsOnly || "",
+        options: root.dataset.options || "",
         variables: variables ? variables.value : "",
       };
       for (const [name, value] of Object.entries(said)) body.set(`preview-${name}`, value);
@@ -125,6 +127,24 @@
     // --- Alimtalk: a field for each variable of the chosen template --------------------------------------------
     const kakao = () => JSON.parse(document.getElementById("ae-kakao")?.textContent || "[]");
     const given = (area) => { try { return JSON.parse(area.value || "{}"); } catch { return null; } };
+    // The code is chosen by the template's name; one that is not offered (any more) stays.
+    const offerTemplates = () => {
+      const input = find("[data-kakao-code]");
+      const known = document.getElementById("ae-kakao-codes");
+      if (!input || !known) return;
+      find("[data-kakao-choice]")?.remove();
+      const select = document.createElement("select");
+      select.className = "as-input";
+      select.dataset.kakaoChoice = "";
+      select.setAttribute("aria-label", input.labels[0]?.textContent.trim() || "");
+      select.add(new Option("–", ""));
+      for (const option of known.options) select.add(new Option(`${option.textContent} · ${option.value}`, option.value));
+      if (input.value && ![...select.options].some((option) => option.value === input.value)) select.add(new Option(input.value, input.value));
+      select.value = input.value;
+      select.addEventListener("change", () => { input.value = select.value; tell(input); });
+      input.hidden = true;
+      input.after(select);
+    };
     const drawVariables = () => {
       const holder = find("[data-kakao]");
       const area = holder && find("textarea", holder);
@@ -178,7 +198,7 @@
       }
       const real = find("[data-real]");
       real.hidden = real.disabled = !find("[data-may-see-users]", offers);
-      find("[data-kakao-code]")?.setAttribute("list", "ae-kakao-codes");
+      offerTemplates();
       drawVariables();
     };
     form?.addEventListener("change", (event) => {
