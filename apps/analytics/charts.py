@@ -153,6 +153,26 @@ def share_bar(title: str, parts: Sequence[tuple[str, str, float]], *, whole: flo
     )
 
 
+def interval_bar(title: str, share: float, low: float, high: float, *, top: float, colour: str) -> SafeString:
+    """A share as a lying bar with the interval in which it lies, of a scale that ends at `top`; as wide as its place."""
+    places = [f"{100 * min(1.0, value / top) if top else 0.0:.2f}%" for value in (share, low, high)]
+    at, begins, ends = places
+    return format_html(
+        '<svg role="img" aria-label="{}" width="100%" height="22" style="display: block; overflow: visible">'
+        '<rect width="100%" y="5" height="12" rx="3" fill="currentColor" fill-opacity="0.08"/>'
+        '<rect width="{}" y="5" height="12" rx="3" fill="{}" fill-opacity="0.75"/>'
+        '<g stroke="currentColor" stroke-width="2"><line x1="{}" x2="{}" y1="11" y2="11"/>'
+        '<line x1="{}" x2="{}" y1="5" y2="17"/><line x1="{}" x2="{}" y1="5" y2="17"/></g><title>{}</title></svg>',
+        title,
+        at,
+        colour,
+        *(begins, ends),
+        *(begins, begins),
+        *(ends, ends),
+        title,
+    )
+
+
 def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 

@@ -132,6 +132,7 @@ class MessagesExport(_OfMessages):
     channel_type = Plain("m.channel_type")
     priority = Plain("d.priority", "d", is_default=False)
     campaign_id = Plain("m.campaign_id")
+    variant = Plain("d.variant", "d", is_default=False)
     template_id = Plain("v.template_id", "d", "v", is_default=False)
     template_version = Plain("v.version", "d", "v", is_default=False)
     subscription_id = Plain("m.subscription_id")

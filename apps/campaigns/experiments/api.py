@@ -47,7 +47,7 @@ class ExperimentInput(StrictSerializer):
         many=True,
         min_length=VARIANTS_MIN,
         max_length=VARIANTS_MAX,
-        help_text="A, B, … in this order; A is the control. One without content of its own says what its campaign does.",
+        help_text="A, B, … in this order; A is the control. One without a content says what its campaign says.",
     )
     holdout_percent = serializers.IntegerField(
         min_value=0,
