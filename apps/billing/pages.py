@@ -19,7 +19,7 @@ from apps.billing.alerts import headline
 from apps.billing.models import BillingAlert, BillingProfile, Feature, Plan, PlanChannel
 from apps.billing.selectors import QuotaState, plan_state
 from apps.billing.services.quota import billing_of
-from apps.billing.statements import channel_label, months_of
+from apps.billing.statements import channel_label, months_of, plain
 from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.formats import moment, money, number
@@ -95,7 +95,7 @@ def _quota(state: QuotaState) -> dict[str, Any]:
         "label": channel_label(state.channel_type),
         "is_included": state.is_included,
         "is_own": state.is_own,
-        "price": money(Money(state.unit_price, state.currency)),
+        "price": _price(Money(state.unit_price, state.currency)),
         "reserved": number(state.reserved) if state.reserved else "",
         "periods": [
             _bar(_("Today"), state.daily_used, state.daily_quota, state.daily_resets_at),
@@ -161,4 +161,11 @@ def _terms(row: PlanChannel | None) -> str:
         amount = _("%(count)s a month") % {"count": number(limit)}
     else:
         amount = _("%(count)s a day") % {"count": number(limit)}
-    return f"{amount} · {money(row.unit_price)}" if row.unit_price.amount else str(amount)
+    return f"{amount} · {_price(row.unit_price)}" if row.unit_price.amount else str(amount)
+
+
+def _price(price: Money) -> str:
+    """Of one message: often a fraction of the smallest coin, which money as such would round away."""
+    if price.amount * price.currency.sub_unit % 1 == 0:
+        return money(price)
+    return f"{plain(price.amount)} {price.currency}"

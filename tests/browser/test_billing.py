@@ -11,6 +11,7 @@ from apps.billing.models import MessageQuota, Plan
 from apps.billing.services.ledger import credit_top_up
 from apps.billing.services.plans import plan_set
 from apps.billing.services.quota import billing_of
+from apps.billing.statements import plain
 from apps.tenants.models import Application
 from tests.browser.conftest import PHONE
 
@@ -33,6 +34,9 @@ def test_bars_plans_and_statements_stand_on_one_page(browse, application):
     bar = page.get_by_role("progressbar", name="Push: Today")
     expect(bar).to_have_attribute("aria-valuenow", "85")
     expect(page.get_by_text("8,500 / 10,000")).to_be_visible()
+    push = MessageQuota.objects.get(application=application, channel_type="push")
+    assert 0 < push.unit_price.amount < 1
+    expect(page.get_by_text(f"{plain(push.unit_price.amount)} KRW a message").first).to_be_visible()
     console.axe()
     console.shot("billing-plan")
     page.get_by_role("link", name="Change plan").click()

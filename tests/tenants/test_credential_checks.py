@@ -180,6 +180,20 @@ def test_the_answer_is_kept_and_forgotten_with_the_secret(apns, apns_key, applic
     assert not credential.history.filter(history_type="~").exclude(history_change_reason=None).exists()
 
 
+def test_an_answer_about_a_secret_that_was_replaced_meanwhile_is_not_kept(apns, apns_key, monkeypatch):
+    credential = ChannelCredential.objects.get(provider="apns")
+    check_begin(credential=credential)
+
+    def slowly(provider, secret):
+        credential_update(credential=credential, secret=apns_secret(apns_key))
+        return Verified(Finding.KEY_REFUSED)
+
+    monkeypatch.setattr("apps.tenants.credentials.checking.verify_secret", slowly)
+    check_now(credential.pk)
+    credential.refresh_from_db()
+    assert (credential.check_started_at, credential.checked_at, credential.check_ok) == (None, None, None)
+
+
 def test_one_check_at_a_time_and_one_that_was_lost_counts_as_no_answer(application, apns_key):
     secret = apns_secret(apns_key)
     credential = credential_create(application=application, provider="apns", name="key", secret=secret)

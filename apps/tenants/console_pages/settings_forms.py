@@ -55,11 +55,7 @@ _GROUPS: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
         "security",
         gettext_lazy("Security"),
         gettext_lazy("Who may sign in to this application's console, and how apps prove who is logged in."),
-        (
-            "require_second_factor",
-            "console_networks",
-            "identity_verification",
-        ),
+        ("require_second_factor", "console_networks", "identity_verification"),
     ),
     ("other", gettext_lazy("More"), "", ()),
 )

@@ -74,11 +74,11 @@ def check_now(credential_id: UUID) -> Verified | None:
         row = ChannelCredential.objects.filter(pk=credential_id).first()
         if row is None:
             return None
-        changed_at, verified = row.updated_at, verify_secret(row.provider, row.secret)
+        began_at, verified = row.check_started_at, verify_secret(row.provider, row.secret)
     except DecryptionError:
         row = ChannelCredential.objects.defer("secret").get(pk=credential_id)
-        changed_at, verified = row.updated_at, Verified(Finding.UNREADABLE)
-    of_this = ChannelCredential.objects.filter(pk=credential_id, updated_at=changed_at)
+        began_at, verified = row.check_started_at, Verified(Finding.UNREADABLE)
+    of_this = ChannelCredential.objects.filter(pk=credential_id, check_started_at=began_at)  # a new secret forgets it
     told = {"checked_at": timezone.now(), "check_ok": verified.finding.ok, "check_message": verified.packed()}
     of_this.update(check_started_at=None, **told)
     return verified
