@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from apps.tenants import selectors, services, sign_in
 from apps.tenants.access import HasScope, client_address
 from apps.tenants.application_settings import SCHEMA as SETTINGS_SCHEMA
+from apps.tenants.audit.services import audit
 from apps.tenants.models import ApiKey, ChannelCredential, KeyKind, Membership, Provider, Role
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 from apps.tenants.views import SignalView
@@ -267,6 +268,7 @@ class KeysView(SignalView):
         new = services.key_create(
             application=self.application, **given, granted_by=self.caller.scopes, by=self.caller.label
         )
+        _tell(self, "apikey.add", new.key)
         return Response(represent_new_key(new), status=status.HTTP_201_CREATED)
 
 
@@ -287,7 +289,9 @@ class KeyRevokeView(SignalView):
         """End a key: a second later no process takes it any more."""
         validated(NoInput, request.data)
         key = selectors.key_get(application=self.application, key_id=key_id)
-        return Response(represent_key(services.key_revoke(key=key, by=self.caller.label)))
+        revoked = services.key_revoke(key=key, by=self.caller.label)
+        _tell(self, "apikey.revoke", revoked)
+        return Response(represent_key(revoked))
 
 
 class KeyRotateView(SignalView):
@@ -303,7 +307,20 @@ class KeyRotateView(SignalView):
             granted_by=self.caller.scopes,
             by=self.caller.label,
         )
+        _tell(self, "apikey.rotate", new.key)
         return Response(represent_new_key(new), status=status.HTTP_201_CREATED)
+
+
+def _tell(view: SignalView, action: str, key: ApiKey) -> None:
+    """Who gets to see a key in clear is told in the audit log."""
+    caller = view.caller
+    audit(
+        action,
+        request=view.request._request,
+        actor=caller.operator or caller.label,
+        application_id=key.application_id,
+        row=key,
+    )
 
 
 # --- Credentials -------------------------------------------------------------------------------------------------

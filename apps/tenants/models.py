@@ -64,6 +64,13 @@ class Operator(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    def get_full_name(self) -> str:
+        """As the console greets them."""
+        return self.name or self.email
+
+    def get_short_name(self) -> str:
+        return self.get_full_name()
+
     def clean(self) -> None:
         super().clean()
         self.email = self.email.lower()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
-from django.db import connection
+from django.db import connection, transaction
 
 from automata_signal.encryption import DecryptionError, EncryptedTextField, keyring
 
@@ -44,6 +46,32 @@ def rotate_field(field: EncryptedTextField, *, batch_size: int = BATCH_SIZE) -> 
         total += _rotate(field, rows)
         last = rows[-1][0]
         yield total
+
+
+def rotate_second_factors() -> Rotated:
+    """The same for the secrets of second factors, which django-allauth keeps as text in JSON."""
+    total = Rotated()
+    keys = Authenticator.objects.order_by("pk").values_list("pk", flat=True)
+    for key in keys.iterator(chunk_size=BATCH_SIZE):
+        with transaction.atomic():
+            row = Authenticator.objects.select_for_update().filter(pk=key).first()
+            if row is not None:
+                total += _rotate_second_factor(row)
+    return total
+
+
+def _rotate_second_factor(row: Authenticator) -> Rotated:
+    old = {name: base64.b64decode(row.data[name]) for name in ("secret", "seed") if row.data.get(name)}
+    behind = {name: stored for name, stored in old.items() if not keyring().is_current(stored)}
+    if not behind:
+        return Rotated()
+    try:
+        plain = {name: keyring().decrypt(stored) for name, stored in behind.items()}
+    except DecryptionError:
+        return Rotated(unreadable=1)
+    row.data |= {name: base64.b64encode(keyring().encrypt(value)).decode() for name, value in plain.items()}
+    row.save(update_fields=["data"])
+    return Rotated(1)
 
 
 def _batch(field: EncryptedTextField, last: Any, size: int) -> list[tuple[Any, bytes]]:

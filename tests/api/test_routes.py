@@ -7,8 +7,17 @@ import pytest
 from tests.api.routes import ENTRIES, PUBLIC, SDK, address, caller_of, described, offered, urlconf
 from tests.api.world import StrictClient, is_in_the_envelope
 
+ACCOUNT = (
+    *("", "security/", "sessions/", "login/", "logout/", "reauthenticate/"),
+    *("password", "password/change/", "password/reset/", "invitation/", "invitation/{token}/"),
+    *("2fa/", "2fa/authenticate/", "2fa/reauthenticate/", "2fa/totp/activate/", "2fa/totp/deactivate/"),
+    *("2fa/recovery-codes/", "2fa/recovery-codes/generate/"),
+    *("oidc/{provider_id}/login/", "oidc/{provider_id}/login/callback/"),
+)
+"""Of the console's door and of one's own account: what else django-allauth has does not exist."""
 OTHER_ADDRESSES = {
-    *("", "account/password", "downloads", "reports/unsubscribe", "api/schema/", "api/docs/", "^api/"),
+    *("", "downloads", "reports/unsubscribe", "api/schema/", "api/docs/", "^api/"),
+    *(f"account/{place}" for place in ACCOUNT),
     *("m/{token}/{name}", "webhooks/{provider}/{credential_id}"),
     *("e/unsubscribe/{token}", "e/preferences/{token}", "e/confirm/{token}", "e/c/{token}", "e/o/{token}.gif"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from io import StringIO
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -12,6 +13,7 @@ from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_tot
 from allauth.usersessions.models import UserSession
 from axes.models import AccessAttempt
 from django.core import mail
+from django.core.management import call_command
 from django.test import Client
 
 from apps.tenants.accounts import second_factor
@@ -202,6 +204,16 @@ def test_secrets_of_the_second_factor_are_encrypted(owner):
     assert second_factor.verify_code(operator=owner, code=code_of(secret))
 
 
+def test_second_factors_come_under_a_new_key(owner, settings):
+    secret = with_second_factor(owner)
+    old = dict(settings.ENCRYPTION_KEYS)
+    settings.ENCRYPTION_KEYS = {9: b"n" * 32, **old}
+    call_command("rotate_encryption", verbosity=0, stdout=StringIO())
+    settings.ENCRYPTION_KEYS = {9: b"n" * 32}
+    assert second_factor.recovery_codes_left(owner) == 10
+    assert second_factor.verify_code(operator=owner, code=code_of(secret))
+
+
 def test_the_api_asks_for_the_code_too(anonymous, owner):
     secret = with_second_factor(owner)
     given = {"email": owner.email, "password": PASSWORD}
@@ -262,6 +274,22 @@ def test_a_session_ends_when_nobody_is_there_and_in_any_case(client, owner, sett
     session.save()
     assert not is_in(client)
     assert [event.details for event in told("sign_out.expired")] == [{"idle": False}, {"idle": True}]
+
+
+def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, owner, settings):
+    come_in(client)
+    assert is_in(client)
+    session = client.session
+    session["console_seen"] = seen = session["console_seen"] - 120
+    session.save()
+    client.get("/admin/", headers={"hx-request": "true"})
+    assert client.session["console_seen"] == seen
+    client.get("/admin/")
+    assert client.session["console_seen"] > seen
+    session = client.session
+    session["console_seen"] -= settings.CONSOLE_IDLE_MINUTES * 60 + 1
+    session.save()
+    assert client.get("/admin/", headers={"hx-request": "true"})["HX-Redirect"] == LOGIN
 
 
 def test_one_session_is_ended_from_another(owner):

@@ -129,6 +129,17 @@ def test_a_button_tells_what_has_changed_and_no_secret(at_console, root, owner, 
     assert event.application_id is None
 
 
+def test_keys_that_the_api_gives_out_are_told_of(server, application):
+    made = server.post("keys", {"name": "other", "kind": "publishable"}).json()["data"]
+    server.post(f"keys/{made['id']}/rotate", {"overlap_s": 60})
+    server.post(f"keys/{made['id']}/revoke")
+    event = told("apikey.add")
+    assert event.actor.startswith("key as_sk_")
+    assert event.object_id == made["id"]
+    assert made["key"] not in str(list(AuditEvent.objects.values()))
+    assert told("apikey.rotate").application_id == told("apikey.revoke").application_id == application.pk
+
+
 def test_the_page_of_a_row_shows_what_was_done_with_it(at_console, owner, application):
     row = invitation_create(application=application, email="n@example.com", role="support", by=owner)
     at_console.post(f"/admin/tenants/invitation/{row.pk}/do/revoke/")

@@ -13,6 +13,7 @@ from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
@@ -53,7 +54,7 @@ class ConsoleMiddleware:
             return self.get_response(request)
         if self._has_ended(request, operator):
             messages.info(request, _("You were signed out, because you were away for a while. Sign in again."))
-            return redirect_to_login(request.get_full_path() if request.method == "GET" else "/admin/")
+            return self._to_sign_in(request)
         self._set_language(request, operator)
         with timezone.override(_zone(operator)) if operator.time_zone else nullcontext():
             if self._must_set_up(request, operator):
@@ -74,10 +75,18 @@ class ConsoleMiddleware:
             request._signed_out_by_rule = True  # type: ignore[attr-defined]
             logout(request)
             return True
-        if now - seen >= SEEN_EVERY_S:
+        asks_by_itself = request.method == "GET" and "HX-Request" in request.headers  # a page that shows progress
+        if now - seen >= SEEN_EVERY_S and not asks_by_itself:
             session[SEEN] = now
             sessions.note_session(request)
         return False
+
+    @staticmethod
+    def _to_sign_in(request: HttpRequest) -> HttpResponse:
+        """The whole page goes there, also if only a part of it was asked for."""
+        if "HX-Request" in request.headers:
+            return HttpResponse(headers={"HX-Redirect": reverse("account_login")})
+        return redirect_to_login(request.get_full_path() if request.method == "GET" else reverse("admin:index"))
 
     @staticmethod
     def _set_language(request: HttpRequest, operator: Operator) -> None:

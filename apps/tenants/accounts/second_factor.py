@@ -100,7 +100,7 @@ def _step_of(totp: Authenticator, digits: str) -> int | None:
 
 def take_as_used(totp: Authenticator) -> None:
     """The code with which it was set up is not taken at a sign-in."""
-    totp.data["last_step"] = list(yield_hotp_counters_from_time())[0] + 1
+    totp.data["last_step"] = next(iter(yield_hotp_counters_from_time())) + 1
     totp.save(update_fields=["data"])
 
 

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, StreamingHttpResponse
-from django.urls import path, reverse
+from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -20,12 +20,13 @@ from apps.tenants.accounts.backends import as_ip
 from apps.tenants.accounts.sessions import browser_name
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.audit.services import audit
+from apps.tenants.audit.words import AREAS, action_words
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.base import ReadOnlyAdmin
 from apps.tenants.console.formats import moment
 from apps.tenants.console.list_links import ListLink, list_link_for
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid
-from apps.tenants.console.panels import Panel, json_text, table_panel
+from apps.tenants.console.panels import Panel, admin_link, json_text, table_panel
 from apps.tenants.models import Application, Operator
 from automata_signal.csv_safety import csv_lines
 
@@ -33,32 +34,6 @@ EXPORT_BATCH = 2_000
 COLUMNS = (
     *("at", "application_id", "actor", "operator_id", "action", "object_label", "object_id", "object_name"),
     *("ip", "user_agent", "request_id", "changes", "details"),
-)
-
-_AREAS: tuple[tuple[str, Any], ...] = (
-    ("sign_in", gettext_lazy("Signing in")),
-    ("sign_out", gettext_lazy("Signing out")),
-    ("second_factor", gettext_lazy("Second factor")),
-    ("password", gettext_lazy("Passwords")),
-    ("session", gettext_lazy("Sessions")),
-    ("account", gettext_lazy("Own account")),
-    ("invitation", gettext_lazy("Invitations")),
-    ("membership", gettext_lazy("Members")),
-    ("operator", gettext_lazy("Operators")),
-    ("application", gettext_lazy("Applications")),
-    ("apikey", gettext_lazy("API keys")),
-    ("channelcredential", gettext_lazy("Credentials")),
-    ("messagecampaign", gettext_lazy("Campaigns")),
-    ("campaign", gettext_lazy("Steps of campaigns")),
-    ("segment", gettext_lazy("Segments")),
-    ("messagetemplate", gettext_lazy("Templates")),
-    ("message", gettext_lazy("Messages")),
-    ("appuser", gettext_lazy("Users")),
-    ("subscription", gettext_lazy("Subscriptions")),
-    ("import", gettext_lazy("Imports")),
-    ("export", gettext_lazy("Exports")),
-    ("webhookendpoint", gettext_lazy("Webhooks")),
-    ("audit", gettext_lazy("The audit log itself")),
 )
 
 
@@ -69,7 +44,7 @@ class AreaFilter(admin.SimpleListFilter):
     parameter_name = "area"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
-        offered = [(value, str(label)) for value, label in _AREAS]
+        offered = [(value, str(label)) for value, label in AREAS.items()]
         if self.value() and self.value() not in dict(offered):
             offered.append((str(self.value())[:60], str(self.value())[:60]))
         return offered
@@ -91,9 +66,12 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = (ApplicationFilter, AreaFilter, AddedFilter)
     search_help_text = gettext_lazy("An operator's e-mail, an id, an address, or how the action begins: sign_in.")
     fields: ClassVar[Any] = (
-        *("when", "actor", "action", "application_name", "object_label", "object_name", "object_id"),
+        *("when", "actor", "what", "action", "application_name", "thing", "object_label", "object_id"),
         *("ip", "user_agent", "request_id"),
     )
+
+    def _shows_history(self, request: HttpRequest, row: Any) -> bool:
+        return False
 
     def is_allowed(self, request: HttpRequest, scope: str, row: Any = None) -> bool:
         if isinstance(row, AuditEvent) and row.application_id is None:
@@ -135,7 +113,15 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("what"))
     def what(self, row: AuditEvent) -> SafeString:
-        return format_html('<span class="as-mono">{}</span>', row.action)
+        return format_html('<span title="{}">{}</span>', row.action, action_words(row.action))
+
+    @admin.display(description=gettext_lazy("of"))
+    def thing(self, row: AuditEvent) -> SafeString | str:
+        """A link to it, where there is such a page; whether it opens is the page's matter."""
+        try:
+            return admin_link(row.object_label, row.object_id, row.object_name)
+        except NoReverseMatch:
+            return row.object_name or "–"
 
     @admin.display(description=gettext_lazy("of"))
     def of(self, row: AuditEvent) -> str:

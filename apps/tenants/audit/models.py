@@ -40,7 +40,7 @@ class AuditEvent(models.Model):
 
     class Meta:
         verbose_name = _("audit event")
-        verbose_name_plural = _("audit log")
+        verbose_name_plural = _("audit events")
         ordering = ("-id",)
         indexes = (
             models.Index(fields=("application_id", "-id"), name="audit_by_application"),

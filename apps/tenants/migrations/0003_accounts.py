@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "audit event",
-                "verbose_name_plural": "audit log",
+                "verbose_name_plural": "audit events",
                 "ordering": ("-id",),
                 "indexes": [
                     models.Index(fields=["application_id", "-id"], name="audit_by_application"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django import template
 
+from apps.tenants.audit.words import action_words
 from apps.tenants.console import formats
 
 register = template.Library()
@@ -11,3 +12,4 @@ register.filter("number", formats.number)
 register.filter("money", formats.money)
 register.filter("moment", formats.moment)
 register.filter("day", formats.day)
+register.filter("action_words", action_words)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.tenants.rotation import BATCH_SIZE, Rotated, encrypted_fields, rotate_field
+from apps.tenants.rotation import BATCH_SIZE, Rotated, encrypted_fields, rotate_field, rotate_second_factors
 from automata_signal.encryption import keyring
 
 
@@ -32,6 +32,9 @@ class Command(BaseCommand):
                 f"{done.unreadable} unreadable"
             )
             total += done
+        done = rotate_second_factors()
+        self.stdout.write(f"second factors: {done.rotated} rotated, {done.unreadable} unreadable")
+        total += done
         if total.unreadable:
             raise CommandError(f"{total.unreadable} values cannot be read with these keys: keep the old keys.")
         if total.changed_meanwhile:
