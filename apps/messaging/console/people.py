@@ -36,7 +36,7 @@ from apps.tenants.console.panels import Panel, list_address, panel_for
 from automata_signal.ids import event_id
 
 READ = "messages:read"
-PAGE = 25
+PAGE = 15
 COUNTED = 1_000
 """The newest messages that the sums are of."""
 TYPES_OF = defaultdict(list)
@@ -306,7 +306,7 @@ def sums_of(user: AppUser) -> Sums:
     known: Sums | None = getattr(user, "_message_sums", None)
     if known is not None:
         return known
-    values = {
+    values: dict[str, Any] = {
         "subscriptions": sorted(once_linked(user)),
         "user": user.pk,
         "application": user.application_id,

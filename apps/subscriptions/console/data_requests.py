@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django import forms
@@ -19,6 +20,7 @@ from unfold import widgets
 
 from apps.subscriptions.data_requests import services
 from apps.subscriptions.data_requests.models import WORKING, DataRequest, DataRequestKind, DataRequestState
+from apps.subscriptions.erasure import readers
 from apps.subscriptions.models import AppUser
 from apps.subscriptions.services.users import is_erased
 from apps.tenants.access import client_address
@@ -53,6 +55,8 @@ NAMES = {
     "audit_log": gettext_lazy("What operators did"),
 }
 """Of the sections of a copy, and of what an erasure counts."""
+IN_COPY = {"messages": gettext_lazy("Messages")}
+"""Sections whose name says something else in a proof."""
 LIST_MAX_BYTES = 1024 * 1024
 
 
@@ -197,7 +201,8 @@ class DataRequestAdmin(ReadOnlyAdmin):
             by=request.user,  # type: ignore[arg-type]
             ip=client_address(request),
         )
-        return HttpResponseRedirect(link.url.partition("://")[2].partition("/")[2].join(("/", "")))
+        parts = urlsplit(link.url)
+        return HttpResponseRedirect(f"{parts.path}?{parts.query}")
 
     @row_action(
         gettext_lazy("Try again"),
@@ -267,9 +272,7 @@ class DataRequestAdmin(ReadOnlyAdmin):
             "is_person_erased": is_erased(row.user),
             "status_badge": self.status(row),
             "proof": _proof(row),
-            "contents": [(NAMES.get(name, name), count) for name, count in row.result.items()]
-            if row.kind == DataRequestKind.EXPORT
-            else [],
+            "contents": _contents(row),
             "may_load": row.has_file and self.is_allowed(request, PERSONAL, row),
             "address": reverse("admin:subscriptions_datarequest_progress", args=[row.pk]),
             "row_actions": [
@@ -287,8 +290,9 @@ class DataRequestAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         applications = list(Application.objects.filter(pk__in=allowed).order_by("name"))
         keys = [key for text in request.GET.getlist("user")[: services.ORDER_MAX] if (key := as_uuid(text))]
-        users = AppUser.with_archived.filter(pk__in=keys, application_id=as_uuid(request.GET.get("application", "")))
-        selected = [user for user in users if user.application_id in set(allowed) and not is_erased(user)]
+        named = as_uuid(request.GET.get("application", ""))
+        users = AppUser.with_archived.filter(pk__in=keys, application_id=named) if named in set(allowed) else []
+        selected = [user for user in users if not is_erased(user)]
         form = OrderForm(
             request.POST if request.method == "POST" else None,
             request.FILES if request.method == "POST" else None,
@@ -340,14 +344,22 @@ class DataRequestAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(f"{address}?order={order.order_id}" if made else address)
 
 
+def _contents(row: DataRequest) -> list[tuple[Any, int]]:
+    """The sections of a copy, in their order, and how much each has."""
+    if row.kind != DataRequestKind.EXPORT:
+        return []
+    return [(IN_COPY.get(name, NAMES.get(name, name)), row.result[name]) for name in readers() if name in row.result]
+
+
 def _proof(row: DataRequest) -> list[tuple[Any, int, int | None]]:
     """What there was, and what is left of it."""
     if row.kind != DataRequestKind.ERASE:
         return []
-    left = row.result.get("left")
+    found, left = row.result.get("found", {}), row.result.get("left")
     return [
-        (NAMES.get(name, name), count, None if left is None else left.get(name, 0))
-        for name, count in row.result.get("found", {}).items()
+        (label, found[name], None if left is None else left.get(name, 0))
+        for name, label in NAMES.items()
+        if name in found
     ]
 
 

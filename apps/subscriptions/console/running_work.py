@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -83,12 +83,11 @@ def _count_orders(applications: Sequence[UUID] | None) -> int:
 )
 def data_requests(applications: Sequence[UUID] | None, is_running: bool) -> list[Work]:
     """One row for all that was asked in one go."""
-    newest = _within(DataRequest.objects.all(), applications).order_by("-pk").values_list("order_id", flat=True)
+    newest = _within(DataRequest.objects.all(), applications).order_by("-pk").values("order_id")
     if is_running:
         newest = newest.filter(state__in=REQUEST_WORKING)
-    keys = list(dict.fromkeys(newest[:LATELY]))[:SHOWN]
     orders = (
-        DataRequest.objects.filter(order_id__in=keys)
+        DataRequest.objects.filter(order_id__in=newest[:LATELY])
         .values("order_id", "application_id", "kind")
         .annotate(
             total=Count("pk"),
@@ -100,12 +99,12 @@ def data_requests(applications: Sequence[UUID] | None, is_running: bool) -> list
             who=Min("requested_by"),
             one=Min(Cast("pk", TextField())),
         )
-        .order_by("-begun")
+        .order_by("-begun")[:SHOWN]
     )
     return [_order(order) for order in orders]
 
 
-def _order(order: dict[str, Any]) -> Work:
+def _order(order: Mapping[str, Any]) -> Work:
     total, working = order["total"], order["working"]
     state, colour = _("Done"), "success"
     if working:

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
@@ -143,7 +143,6 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                     "app_version",
                     "sdk_version",
                     "test_type",
-                    "tags_text",
                 )
             },
         ),
@@ -173,14 +172,6 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("address"))
     def token_text(self, row: Any) -> SafeString:
         return format_html('<span style="white-space: nowrap">{}</span>', shown_address(row))
-
-    @admin.display(description=gettext_lazy("tags"))
-    def tags_text(self, row: Subscription) -> Any:
-        shown = format_html_join(
-            " ", '<span class="as-chip"><b>{}</b> {}</span>', ((name, text) for name, text in values_of(row.tags))
-        )
-        address = reverse("admin:subscriptions_subscription_tags", args=[row.pk])
-        return format_html('{} <a class="text-link" href="{}">{}</a>', shown or "–", address, _("Change the tags"))
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: Subscription) -> SafeString:
@@ -395,7 +386,14 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         ]
         headers = (_("time (UTC)"), _("event"), _("status"), _("by"), _("reason"))
         more = list_address("subscriptions.SubscriptionEvent", subscription=row.pk)
-        return [table_panel(_("What happened"), headers, rows, more=more)]
+        return [self._tags_panel(request, row), table_panel(_("What happened"), headers, rows, more=more)]
+
+    def _tags_panel(self, request: HttpRequest, row: Subscription) -> Panel:
+        address = ""
+        if self.is_allowed(request, WRITE, row) and not row.is_archived:
+            address = reverse("admin:subscriptions_subscription_tags", args=[row.pk])
+        headers, rows = (_("tag"), _("value")), values_of(row.tags)
+        return table_panel(_("Tags"), headers, rows, more=address, more_label=_("Change the tags"))
 
 
 def _after(request: HttpRequest, row: Subscription, text: str) -> str | HttpResponseBase:

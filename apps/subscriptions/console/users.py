@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from apps.subscriptions.models import AppUser
 from apps.subscriptions.services.users import is_erased
 from apps.subscriptions.status import Setter
 from apps.tenants.access import client_address
-from apps.tenants.audit.services import audit
+from apps.tenants.audit.services import audit, changes_of
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedAdmin
@@ -76,7 +77,7 @@ class TestGroupFilter(admin.SimpleListFilter):
 
 def nameless(user: AppUser) -> AppUser:
     """As the audit log tells of a user: by our id alone, since nobody can take an external id out of it again."""
-    return AppUser(pk=user.pk, external_id=f"user {user.pk}")
+    return AppUser(pk=user.pk, application_id=user.application_id, external_id=f"user {user.pk}")
 
 
 @admin.register(AppUser)
@@ -212,9 +213,7 @@ class AppUserAdmin(ScopedAdmin):
     def erase(self, request: HttpRequest, row: AppUser, cleaned: dict[str, Any]) -> HttpResponseBase:
         if cleaned["external_id"] != row.external_id:
             raise ValidationFailed.of("external_id", _("That is not the external id of this user."))
-        answer = self._ask(request, row, DataRequestKind.ERASE, cleaned["reference"])
-        row.external_id = nameless(row).external_id  # the log keeps how the row is called
-        return answer
+        return self._ask(request, row, DataRequestKind.ERASE, cleaned["reference"])
 
     def _ask(self, request: HttpRequest, row: AppUser, kind: str, reference: str) -> HttpResponseBase:
         made = data_request_create(
@@ -227,6 +226,24 @@ class AppUserAdmin(ScopedAdmin):
         )
         messages.success(request, _("It is being done in the background. You can leave this page."))
         return HttpResponseRedirect(reverse("admin:subscriptions_datarequest_change", args=[made.pk]))
+
+    def tell(
+        self,
+        request: HttpRequest,
+        verb: str,
+        row: Any,
+        *,
+        before: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """By our id, and which fields, without their values: nobody can take them out of the audit log again."""
+        if changes is None:
+            changes = changes_of(before, self._told_values(row, anew=True)) if before is not None else {}
+        told = {name: value for name, value in (details or {}).items() if name != "external_id"}
+        if changes:
+            told["changed"] = sorted(changes)
+        super().tell(request, verb, nameless(row), changes={}, details=told)
 
     # --- Selections ----------------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ class ImportAdmin(ScopedAdmin):
     read_scope = write_scope = SCOPE
     may_change = may_delete = False
     form = ImportForm
+    add_form_template = "admin/subscriptions/import_add.html"
     list_display = (
         *("file_name", "application", "kind", "state_badge", "total_rows", "rejected_rows", "requested_by"),
         "created_at",
@@ -189,6 +190,9 @@ class ImportAdmin(ScopedAdmin):
         views = {name: self.admin_site.admin_view(view) for name, view in of.items()}
         own = [path(f"<uuid:object_id>/{name}/", view, name=f"{self._route}_{name}") for name, view in views.items()]
         return [*own, *super().get_urls()]
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        return super().add_view(request, form_url, {"steps": _steps(None), **(extra_context or {})})
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         return HttpResponseRedirect(reverse("admin:subscriptions_import_columns", args=[obj.pk]))
@@ -295,14 +299,15 @@ class ImportAdmin(ScopedAdmin):
         }
 
 
-def _steps(row: Import, *, is_mapping: bool = False) -> list[dict[str, Any]]:
-    """The four steps of the flow, with where the import is."""
-    at = 2 if is_mapping or row.state == ImportState.MAPPING else 3 if row.applied_at is None else 4
-    names = (_("File"), _("Columns"), _("Check"), _("Apply"))
-    columns = reverse("admin:subscriptions_import_columns", args=[row.pk])
-    page = reverse("admin:subscriptions_import_change", args=[row.pk])
-    addresses = {2: columns if row.state in REMAPPABLE else "", 3: page if row.state != ImportState.MAPPING else ""}
-    is_done = row.state == ImportState.DONE
+def _steps(row: Import | None, *, is_mapping: bool = False) -> list[dict[str, Any]]:
+    """The four steps of the flow, with where the import is; without one at the first."""
+    names, at, is_done, addresses = (_("File"), _("Columns"), _("Check"), _("Apply")), 1, False, {1: ""}
+    if row is not None:
+        at = 2 if is_mapping or row.state == ImportState.MAPPING else 3 if row.applied_at is None else 4
+        columns = reverse("admin:subscriptions_import_columns", args=[row.pk])
+        page = reverse("admin:subscriptions_import_change", args=[row.pk])
+        addresses = {2: columns if row.state in REMAPPABLE else "", 3: page if row.state != ImportState.MAPPING else ""}
+        is_done = row.state == ImportState.DONE
     return [
         {
             "number": step,
@@ -347,4 +352,10 @@ def _said(row: Import, title: str) -> str:
     said = row.mapping.get(title, title)
     if not said or title in REJECT_COLUMNS:
         return _("left out")
-    return str(mapping.LABELS.get(said, said))
+    if said in mapping.LABELS:
+        return str(mapping.LABELS[said])
+    target, name = mapping.read_back(row.kind, said)
+    if not target.startswith(":"):
+        return said
+    words = {"group": mapping.GROUPS[ImportKind(row.kind)], "name": name, "kind": mapping.KIND_LABELS[target[1:]]}
+    return _("%(group)s “%(name)s” %(kind)s") % words

@@ -145,7 +145,7 @@ def guessed(run: Import) -> Asked:
     for number, title in enumerate(run.header):
         samples = [cells[number][:80] for cells in lines if number < len(cells) and cells[number].strip()]
         said = run.mapping.get(title)
-        target, name = _read_back(run.kind, said) if said is not None else _guess(run.kind, title, samples)
+        target, name = read_back(run.kind, said) if said is not None else _guess(run.kind, title, samples)
         if target in taken and not target.startswith(":"):
             target, name = _as_value(run.kind, title, samples)
         taken.add(target)
@@ -162,7 +162,7 @@ def _guess(kind: str, title: str, samples: Sequence[str]) -> tuple[str, str]:
         return IGNORED, ""
     prefix, _dot, rest = title.partition(".")
     if prefix.lower() == PREFIXES[ImportKind(kind)] and rest:
-        return _read_back(kind, title)
+        return read_back(kind, title)
     found = ALIASES.get(plain, plain)
     found = found if found in fields else _BY_WORD.get(plain, "")
     if found in fields:
@@ -178,7 +178,7 @@ def _as_value(kind: str, title: str, samples: Sequence[str]) -> tuple[str, str]:
     return ":text", title
 
 
-def _read_back(kind: str, said: str) -> tuple[str, str]:
+def read_back(kind: str, said: str) -> tuple[str, str]:
     """From the words of a mapping."""
     prefix, _dot, rest = said.partition(".")
     if prefix.lower() != PREFIXES[ImportKind(kind)] or not rest:

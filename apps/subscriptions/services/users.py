@@ -127,7 +127,8 @@ def user_update(
 def users_set_test(*, application: Application, user_ids: Sequence[UUID], is_test: bool) -> int:
     """Put live users into the application's test group, or take them out; how many that changed."""
     rows = AppUser.objects.for_application(application).filter(pk__in=user_ids).exclude(is_test=is_test)
-    return rows.update(is_test=is_test, updated_at=timezone.now())
+    changed: int = rows.update(is_test=is_test, updated_at=timezone.now())
+    return changed
 
 
 def user_archive(*, user: AppUser, setter: Setter = Setter.PERSON, source: str | None = None) -> AppUser:

@@ -53,8 +53,11 @@ def work_page(request: HttpRequest) -> HttpResponse:
             applications = [named]
         found += [(source, one) for one in source.find(applications, False)]
     found.sort(key=lambda pair: (not pair[1].is_running, -pair[1].started_at.timestamp()))
-    names = _names({one.application_id for _source, one in found if one.application_id})
-    rows = [{"source": source, "work": one, "application": names.get(one.application_id)} for source, one in found]
+    offered = applications_with(request, "") if grants_of(request).is_platform else _own(sources)
+    names = _names(offered, {one.application_id for _source, one in found if one.application_id})
+    rows: list[dict[str, Any]] = [
+        {"source": source, "work": one, "application": names.get(one.application_id)} for source, one in found
+    ]
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": _("Running work"),
@@ -63,7 +66,7 @@ def work_page(request: HttpRequest) -> HttpResponse:
         "sources": [source for source, _applications in sources],
         "kind": kind,
         "named": str(named or ""),
-        "applications": applications_with(request, "") if grants_of(request).is_platform else _own(sources),
+        "applications": offered,
     }
     is_part = request.headers.get("HX-Request") == "true"
     return TemplateResponse(request, f"admin/console/{'work_rows' if is_part else 'work'}.html", context)
@@ -74,8 +77,12 @@ def _own(sources: list[tuple[Source, list[UUID] | None]]) -> list[Application]:
     return list(Application.objects.filter(pk__in=keys).order_by("name"))
 
 
-def _names(keys: set[UUID]) -> dict[UUID | None, str]:
-    return dict(Application.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
+def _names(known: list[Application], keys: set[UUID]) -> dict[UUID | None, str]:
+    """Of these applications; the database is asked only for those that are not known."""
+    names: dict[UUID | None, str] = {one.pk: one.name for one in known}
+    if missing := keys - names.keys():
+        names |= dict(Application.objects.filter(pk__in=missing).values_list("pk", "name"))
+    return names
 
 
 @console_page("work_count", "work/count/", scope=SCOPE)
