@@ -29,6 +29,7 @@ class CampaignApprovalAdmin(ReadOnlyAdmin):
     may_add = may_change = may_delete = False
     search_help_text = gettext_lazy("Id of a campaign")
     list_display = ("campaign_name", "application", "status", "asked_by", "asked_at", "decided_by", "decided_at")
+    list_display_links = ("status",)  # the first column is a link itself
     list_select_related = ("campaign", "application")
     list_filter = (
         ApplicationFilter,

@@ -52,6 +52,7 @@ from apps.campaigns.services.timing import timing_of
 from apps.messaging.requeue import ONLY_BY_NAME, FailedFilter, dead_letters
 from apps.messaging.sweeps import TIMED_OUT
 from apps.tenants.console import formats
+from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.choosing import applications_with, chosen_application
@@ -72,7 +73,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     read_scope, write_scope = "campaigns:read", WRITE
     form = CampaignForm
     autocomplete_fields = ("template",)
-    list_display = ("what", "application", "state", "progress", "recipients", "opened", "failures", "when", "again")
+    list_display = ("what", "application", "state", "progress", "recipients", "opened", "when", "again")
     list_display_links = ("what",)
     list_before_template = "admin/campaigns/list_before.html"
     list_select_related = ("application",)
@@ -172,6 +173,11 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
 
     # --- The list ------------------------------------------------------------------------------------------------
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Whose it is, for who has several applications."""
+        is_one = len(grants_of(request).applications(self.read_scope)) == 1
+        return tuple(name for name in self.list_display if not (is_one and name == "application"))
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         tabs = tabs_of(request, super().get_queryset(request))
         return super().changelist_view(request, {**tabs, **(extra_context or {})})
@@ -195,10 +201,6 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     @admin.display(description=gettext_lazy("opened"))
     def opened(self, row: MessageCampaign) -> str:
         return formats.share(row.converted_count, row.received_count)
-
-    @admin.display(description=gettext_lazy("failed"))
-    def failures(self, row: MessageCampaign) -> str:
-        return formats.number(row.failed_count) if row.sent_at else formats.NOTHING
 
     @admin.display(description=gettext_lazy("launched"))
     def when(self, row: MessageCampaign) -> SafeString | str:

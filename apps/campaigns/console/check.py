@@ -16,6 +16,8 @@ from django.utils.translation import gettext_lazy
 from apps.campaigns.console.checks import BLOCKING, COUNTED, WARNING, CheckLine, check_lines, worst
 from apps.campaigns.console.flow import DONE, MISSING, OPEN, Flow, StepState, flow_part, flow_step
 from apps.campaigns.console.probe import probe_context
+from apps.messaging.console.editor import editor_media
+from apps.messaging.console.previews import drawn, made_up
 from automata_signal.errors import SignalError
 
 
@@ -42,9 +44,25 @@ def check(flow: Flow) -> HttpResponse:
         + [line for line in lines if line.level not in (BLOCKING, WARNING)],
         "worst": worst(lines),
         "parts": [] if is_whole else parts,
+        **_arrives(flow),
         **probe_context(flow),
     }
     return flow.page("check", "admin/campaigns/check.html", context)
+
+
+def _arrives(flow: Flow) -> dict[str, Any]:
+    """What a recipient gets, with all that is added on the way (such as the mark of advertising), for somebody made
+    up."""
+    content = flow.content
+    if isinstance(content, SignalError):
+        return {}
+    try:
+        names = sorted(content.compiled().variables) if content.is_personalised else []
+        shown = content.render(made_up(names))
+    except (ValueError, SignalError):
+        return {}
+    channel = flow.campaign.channel_type
+    return {"arrives": drawn(flow.campaign.application, channel, shown), "editor_media": editor_media}
 
 
 def _counted(flow: Flow, name: str) -> list[CheckLine]:

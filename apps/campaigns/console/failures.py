@@ -21,6 +21,7 @@ class CampaignFailureAdmin(ReadOnlyAdmin):
     application_path = "campaign__application"
     search_help_text = gettext_lazy("Id of a campaign, or a whole reason")
     list_display = ("campaign_name", "reason", "count")
+    list_display_links = ("reason",)  # the first column is a link itself
     list_select_related = ("campaign",)
     list_filter = (
         ApplicationFilter,

@@ -61,7 +61,7 @@ class ProbeForm(forms.Form):
             self.fields["variant"] = forms.ChoiceField(
                 label=_("Variant"),
                 choices=[(variant.letter, str(variant)) for variant in letters],
-                widget=forms.Select({"class": "as-input ca-short"}),
+                widget=forms.Select({"class": "as-input"}),
             )
 
     def recipients(self) -> list[str]:

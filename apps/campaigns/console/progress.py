@@ -46,6 +46,8 @@ class Figures:
             percent = 100.0
         elif campaign.fanout_done_at is None:
             percent = min(percent, 99.0)
+        elif campaign.awaits_winner:  # the recipients so far are those of the test
+            percent *= campaign.experiment.test_percent / 100
         return cls(
             total=campaign.total_recipients,
             successful=campaign.successful_count,

@@ -41,7 +41,8 @@ from automata_signal.errors import SignalError
 
 SectionMaker = Callable[[Flow], Panel | None]
 READ_STATISTICS = "analytics:read"
-HOURLY_FOR = timedelta(days=3)
+HOURLY_FOR = timedelta(days=1)
+"""Most answers come in the first hours: those are shown by the hour, and a campaign that goes on for longer by day."""
 SHOWN_FOR = timedelta(days=30)
 COMPARED_MAX = 3
 OFFERED_MAX = 50
@@ -143,8 +144,9 @@ def over_time(flow: Flow) -> Panel | None:
     campaign = flow.campaign
     if campaign.sent_at is None or not flow.may(READ_STATISTICS) or not asking.may_ask(campaign.application, "filters"):
         return None
-    since, until = _whole_hours(campaign.sent_at)
-    interval = "hour" if until - since <= HOURLY_FOR and asking.may_ask(campaign.application, "hours") else "day"
+    is_hourly = _is_short(campaign) and asking.may_ask(campaign.application, "hours")
+    since, until = _whole_hours(campaign.sent_at, HOURLY_FOR if is_hourly else SHOWN_FOR)
+    interval = "hour" if is_hourly else "day"
     try:
         asked = asking.asked(
             campaign.application, since=since.isoformat(), until=until.isoformat(), campaign_id=campaign.pk
@@ -157,11 +159,16 @@ def over_time(flow: Flow) -> Panel | None:
     return Panel(_("Over time"), "admin/campaigns/parts/over_time.html", context)
 
 
-def _whole_hours(launched: datetime) -> tuple[datetime, datetime]:
+def _is_short(campaign: MessageCampaign) -> bool:
+    assert campaign.sent_at is not None
+    return (campaign.completed_at or timezone.now()) - campaign.sent_at <= HOURLY_FOR
+
+
+def _whole_hours(launched: datetime, longest: timedelta) -> tuple[datetime, datetime]:
     """From the hour of the launch to now, at most so long as answers are likely to come."""
     since = launched.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     now = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    return since, min(now, since + SHOWN_FOR)
+    return since, min(now, since + longest)
 
 
 # --- Who -----------------------------------------------------------------------------------------------------------
@@ -300,19 +307,23 @@ def _side_by_side(campaigns: Sequence[MessageCampaign], own: UUID) -> list[dict[
             "address": reverse("admin:campaigns_messagecampaign_change", args=[campaign.pk]),
             "launched": campaign.sent_at,
             "recipients": formats.number(campaign.total_recipients),
-            "cells": [_rate_cell(label, *of(campaign), best[label]) for label, of in rates],
+            "cells": [
+                _rate_cell(label, *of(campaign), best[label], is_good=place < len(rates) - 1)
+                for place, (label, of) in enumerate(rates)
+            ],
         }
         for campaign in campaigns
     ]
 
 
-def _rate_cell(label: str, part: int, whole: int, best: float) -> dict[str, Any]:
+def _rate_cell(label: str, part: int, whole: int, best: float, *, is_good: bool) -> dict[str, Any]:
+    """`is_good`: whether more of it is better."""
     rate = part / whole if whole else 0.0
     return {
         "label": label,
         "share": formats.share(part, whole),
         "width": f"{100 * rate / best if best else 0:.1f}",
-        "is_best": bool(best) and rate == best,
+        "is_best": is_good and bool(best) and rate == best,
     }
 
 
