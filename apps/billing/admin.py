@@ -268,6 +268,7 @@ class BillingProfileAdmin(ScopedHistoryAdmin):
             lines = csv_lines(csv_rows(statement), bom=request.GET.get("bom") == "true")
             answer = HttpResponse(b"".join(lines), content_type="text/csv; charset=utf-8")
             answer["Content-Disposition"] = f'attachment; filename="statement-{statement.month}.csv"'
+            self.tell(request, "statement_csv", row, details={"month": statement.month})
             return answer
         context = {**shown(statement), "plan": row.plan, "back": self.address_of(row.pk)}
         return TemplateResponse(request, "billing/statement.html", context)

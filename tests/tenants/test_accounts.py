@@ -66,6 +66,10 @@ def test_the_console_has_one_door(client, owner):
     assert client.session.session_key != before
     assert is_in(client)
     assert [event.actor for event in told("sign_in.done")] == [owner.email]
+    versions = owner.history.count()
+    owner.refresh_from_db()
+    assert owner.last_login
+    assert owner.history.count() == versions == 1  # coming in is no edit
     assert client.post("/admin/logout/")["Location"] == LOGIN
     assert not is_in(client)
     assert len(told("sign_out.done")) == 1

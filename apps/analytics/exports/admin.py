@@ -209,7 +209,8 @@ class ExportAdmin(ReadOnlyAdmin):
         if request.method == "POST" and form.is_valid():
             export = self._ordered(request, form)
             if export is not None:
-                self.log_addition(request, export, "export")
+                told = {"kind": export.kind, "filters": export.filters, "masked": export.is_masked}
+                self.tell(request, "add", export, details=told)
                 return HttpResponseRedirect(self.address_of(export.pk))
         action = {"label": _("Export"), "icon": "download", "variant": "primary"}
         context = {

@@ -39,6 +39,7 @@ from apps.subscriptions.preferences.models import (
 from apps.subscriptions.preferences.notices import notice_done
 from apps.subscriptions.preferences.suppressing import TYPES, address_of, suppression_remove, suppressions_add
 from apps.tenants.channels import ChannelType
+from apps.tenants.audit.services import audit
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
@@ -149,6 +150,7 @@ class MessageCategoryAdmin(ScopedAdmin):
 @admin.register(Preference)
 class PreferenceAdmin(_ChoiceAdmin):
     list_display = ("whose", "application", "channel", "category", "is_opted_in", "source", "updated_at")
+    list_display_links = ("channel",)  # the first column is a link itself
     list_select_related = ("application", "user", "category")
     list_filter = (ApplicationFilter, _of_user(), _by_channel())
     fields = ("application", "whose", "channel", "category", "is_opted_in", "source", "updated_at", "id")
@@ -161,6 +163,7 @@ class PreferenceAdmin(_ChoiceAdmin):
 class MarketingConsentAdmin(_ChoiceAdmin):
     search_help_text = gettext_lazy("External id of a user, or id of a consent")
     list_display = ("whose", "application", "channel", "state", "night", "source", "given_at", "confirm_due_at")
+    list_display_links = ("channel",)  # the first column is a link itself
     list_filter = (
         ApplicationFilter,
         _of_user(),
@@ -337,6 +340,9 @@ class ConsentNoticeAdmin(_ChoiceAdmin):
         for name, known in (("state", NoticeState.values), ("kind", NoticeKind.values)):
             if request.GET.get(name) in known:
                 rows = rows.filter(**{name: request.GET[name]})
+        grants = grants_of(request)
+        for application_id in [None] if grants.is_platform else grants.applications(self.read_scope):
+            audit("consentnotice.export", request=request, application_id=application_id, details=request.GET.dict())
         answer = StreamingHttpResponse(csv_lines(_notice_lines(rows), bom=True), content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = 'attachment; filename="consent-notices.csv"'
         answer["Cache-Control"] = "private, no-store"

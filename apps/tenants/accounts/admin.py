@@ -282,7 +282,14 @@ def _invite_link(request: HttpRequest) -> ListLink | None:
 
 class InvitationForm(forms.ModelForm):  # type: ignore[type-arg]
     role = forms.ChoiceField(
-        label=gettext_lazy("Role"), choices=Role.choices, widget=widgets.UnfoldAdminSelectWidget, initial=Role.MARKETER
+        label=gettext_lazy("Role"),
+        choices=Role.choices,
+        widget=widgets.UnfoldAdminSelectWidget,
+        initial=Role.MARKETER,
+        help_text=gettext_lazy(
+            "Owner: everything. Manager: everything but settings and keys. Marketer: campaigns, segments, templates. "
+            "Analyst: reads and exports. Support: people and their messages."
+        ),
     )
 
     class Meta:

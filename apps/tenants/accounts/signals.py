@@ -7,15 +7,25 @@ from typing import Any
 from allauth.account.signals import user_logged_in as came_in
 from allauth.mfa import signals as mfa
 from axes.signals import user_locked_out
-from django.contrib.auth.signals import user_logged_out, user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils import timezone
 
 from apps.tenants.accounts import sessions
 from apps.tenants.accounts.backends import axes_username
 from apps.tenants.accounts.second_factor import take_as_used
 from apps.tenants.audit.services import audit
 from apps.tenants.models import Operator
+
+user_logged_in.disconnect(dispatch_uid="update_last_login")  # Django's would write a version to the history
+
+
+@receiver(user_logged_in)
+def note_last_login(user: Operator, **kwargs: Any) -> None:
+    """Not an edit."""
+    user.last_login = timezone.now()
+    Operator.objects.filter(pk=user.pk).update(last_login=user.last_login)
 
 
 @receiver(came_in)

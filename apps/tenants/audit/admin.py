@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -155,16 +156,20 @@ class AuditEventAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         queryset = self.get_changelist_instance(request).get_queryset(request)
         filters = {name: request.GET[name] for name in request.GET}
-        given = as_uuid(filters.get("application", ""))
-        of = given if given and grants_of(request).has(self.read_scope, given) else None
-        if of is None and not grants_of(request).is_platform:
-            of = next(iter(grants_of(request).applications(self.read_scope)), None)
-        audit("audit.export", request=request, application_id=of, details=filters)
+        for application_id in self._exported(request, as_uuid(filters.get("application", ""))):
+            audit("audit.export", request=request, application_id=application_id, details=filters)
         answer = StreamingHttpResponse(csv_lines(_rows(queryset), bom=True), content_type="text/csv; charset=utf-8")
         name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.csv"
         answer["Content-Disposition"] = f'attachment; filename="{name}"'
         answer["Cache-Control"] = "no-store"
         return answer
+
+    def _exported(self, request: HttpRequest, chosen: UUID | None) -> list[UUID | None]:
+        """Of which applications rows were taken along; None for all of the platform's."""
+        grants = grants_of(request)
+        if chosen is not None and grants.has(self.read_scope, chosen):
+            return [chosen]
+        return [None] if grants.is_platform else list(grants.applications(self.read_scope))
 
 
 def _value(pair: Any, place: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -79,18 +80,17 @@ def action_words(action: str) -> str:
 
 @cache
 def _models() -> dict[str, Any]:
-    return {
-        model_admin.audit_area or model._meta.model_name: capfirst(model._meta.verbose_name_plural)
-        for model, model_admin in admin.site._registry.items()
-        if hasattr(model_admin, "audit_area")
-    }
+    return {area: capfirst(model._meta.verbose_name_plural) for area, model, _actions in _registered()}
 
 
 @cache
 def _buttons() -> dict[tuple[str, str], Any]:
-    return {
-        (model_admin.audit_area or model._meta.model_name, action.name): action.label
-        for model, model_admin in admin.site._registry.items()
-        if hasattr(model_admin, "_declared_actions")
-        for action in model_admin._declared_actions()
-    }
+    return {(area, action.name): action.label for area, _model, actions in _registered() for action in actions}
+
+
+def _registered() -> Iterator[tuple[str, Any, list[Any]]]:
+    """What each admin of ours is called in the log, with its model and buttons."""
+    admins: dict[Any, Any] = dict(admin.site._registry)
+    for model, model_admin in admins.items():
+        if hasattr(model_admin, "_declared_actions"):
+            yield model_admin.audit_area or model._meta.model_name, model, model_admin._declared_actions()

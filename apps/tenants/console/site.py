@@ -53,7 +53,7 @@ class ConsoleSite(_Site):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return home.home_page(request)
 
-    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The console has one door (`accounts`). 403 for who is signed in and may not use it."""
         if self.has_permission(request):
             return redirect("admin:index")
@@ -62,12 +62,12 @@ class ConsoleSite(_Site):
         wanted = request.GET.get("next", "")
         return redirect_to_login(wanted) if wanted else redirect("account_login")
 
-    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         from apps.tenants.accounts.entrance import logout_view
 
         return logout_view(request)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return redirect("account_change_password")
 
     def autocomplete_view(self, request: HttpRequest) -> Any:
