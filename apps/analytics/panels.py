@@ -15,10 +15,10 @@ from django.utils.translation import gettext as _
 from apps.analytics import answers, asking
 from apps.analytics.answers import Asked
 from apps.analytics.as_json import Answer
-from apps.analytics.sections import percent
 from apps.analytics.selectors import RANGE_MAX_DAYS
 from apps.messaging.models import MessageTemplate
 from apps.tenants.console.access import grants_of
+from apps.tenants.console.formats import number, percent
 from apps.tenants.console.panels import Panel, panel_for, table_panel
 from apps.tenants.models import Application
 
@@ -73,9 +73,9 @@ def _days(asked: Asked) -> dict[str, str]:
 def _row(found: Answer) -> tuple[str, ...]:
     rates = found["rates"]
     return (
-        f"{found['sent']:,}",
-        f"{found['failed']:,} ({percent(rates['failure'])})",
-        f"{found['received']:,} ({percent(rates['receipt'])})",
-        f"{found['converted']:,} ({percent(rates['open'])})",
-        f"{found['timed_out']:,}",
+        number(found["sent"]),
+        f"{number(found['failed'])} ({percent(rates['failure'])})",
+        f"{number(found['received'])} ({percent(rates['receipt'])})",
+        f"{number(found['converted'])} ({percent(rates['open'])})",
+        number(found["timed_out"]),
     )

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from djmoney.money import Money
 
 from apps.analytics.as_json import Answer
 from apps.analytics.charts import COLOURS, NARROW, WIDE, Line, column_chart, line_chart
 from apps.tenants.channels import ChannelType
+from apps.tenants.console.formats import duration, money, month_day, number, percent
 from apps.tenants.console.panels import admin_link, list_address
 from apps.tenants.models import Application
 
 Section = dict[str, Any]
 ROWS_MAX = 10
 """Of a table beside the others; the API gives all."""
-_FORMS = {"hour": "%m-%d %H:00", "day": "%m-%d", "week": "%m-%d"}
 
 
 def cards(overview: Answer) -> Section:
@@ -39,7 +40,7 @@ def cards(overview: Answer) -> Section:
         "cards": [
             {
                 "label": label,
-                "value": f"{value:,}",
+                "value": number(value),
                 "share": percent(share),
                 "change": signed(share_of_change),
                 "tone": tone(share_of_change, is_good=is_good),
@@ -71,13 +72,13 @@ def failures(overview: Answer, application: Application) -> Section:
                 list_address("messaging.Message", **address, reason=row["reason"]),
                 row["reason"] or "–",
             ),
-            f"{row['messages']:,}",
+            number(row['messages']),
             percent(row["share"]),
         )
         for row in overview["failures"][:ROWS_MAX]
     ]
     rows += [
-        (_("put off: %(reason)s") % {"reason": row["reason"] or "–"}, f"{row['messages']:,}", percent(row["share"]))
+        (_("put off: %(reason)s") % {"reason": row["reason"] or "–"}, number(row['messages']), percent(row["share"]))
         for row in overview["put_off"][:ROWS_MAX]
     ]
     return _table(_("Failed, by reason"), (_("reason"), _("messages"), _("share")), rows)
@@ -130,15 +131,15 @@ def subscriptions(answer: Answer) -> Section:
     )
     now, before = answer["totals"], answer["before"]
     section["note"] = _("gained %(gained)s, lost %(lost)s; before %(gained_before)s and %(lost_before)s") % {
-        "gained": f"{now['gained']:,}",
-        "lost": f"{now['lost']:,}",
-        "gained_before": f"{before['gained']:,}",
-        "lost_before": f"{before['lost']:,}",
+        "gained": number(now['gained']),
+        "lost": number(now['lost']),
+        "gained_before": number(before['gained']),
+        "lost_before": number(before['lost']),
     }
     section["more"] = {
         "headers": [_("lost because"), _("says"), _("subscriptions")],
         "rows": [
-            [row["label"], row["source"], f"{row['subscriptions']:,}"] for row in answer["lost_by_reason"][:ROWS_MAX]
+            [row["label"], row["source"], number(row['subscriptions'])] for row in answer["lost_by_reason"][:ROWS_MAX]
         ],
     }
     return section
@@ -148,7 +149,7 @@ def active_users(answer: Answer) -> Section:
     items = answer["items"]
     section = _chart(
         _("Active users"),
-        [item["day"][5:] for item in items],
+        [month_day(date.fromisoformat(item["day"])) for item in items],
         [
             Line(_("in 1 day"), "#14b8a6", [item["users"]["active_1d"] for item in items]),
             Line(_("in 7 days"), "#3b82f6", [item["users"]["active_7d"] for item in items]),
@@ -158,8 +159,8 @@ def active_users(answer: Answer) -> Section:
     if items:
         last = items[-1]["users"]
         section["note"] = _("%(total)s users, %(reachable)s of them can be reached") % {
-            "total": f"{last['total']:,}",
-            "reachable": f"{last['reachable']:,}",
+            "total": number(last['total']),
+            "reachable": number(last['reachable']),
         }
     return section
 
@@ -177,7 +178,7 @@ def waiting(answer: Answer, title: str) -> Section:
             Line(_("messages"), COLOURS["received"], [item["messages"] for item in items]),
         ),
         [_("time"), _("messages"), _("share")],
-        [[_bucket(item), f"{item['messages']:,}", percent(item["share"])] for item in items],
+        [[_bucket(item), number(item['messages']), percent(item["share"])] for item in items],
     )
     shares = {"p50": "50 %", "p90": "90 %", "p99": "99 %"}
     told = answer["percentiles"]
@@ -191,10 +192,10 @@ def sdk(answer: Answer) -> Section:
     rows = [
         (
             f"{item['platform']} {item['sdk_version']}",
-            f"{item['initialisations']:,}",
+            number(item['initialisations']),
             percent(item["registrations"]["rate"]),
             percent(item["identifications"]["rate"]),
-            f"{item['client_errors']:,}",
+            number(item['client_errors']),
         )
         for item in answer["items"][:ROWS_MAX]
     ]
@@ -203,12 +204,12 @@ def sdk(answer: Answer) -> Section:
     told = answer["initialisations"]["percentiles"]
     if told["p50"] is not None:
         section["note"] = _("initialisation: half within %(p50)s ms, 95 %% within %(p95)s ms") % {
-            "p50": f"{told['p50']:,.0f}",
-            "p95": f"{told['p95']:,.0f}",
+            "p50": number(round(told["p50"])),
+            "p95": number(round(told["p95"])),
         }
     section["more"] = {
         "headers": [_("client error"), _("times")],
-        "rows": [[row["label"], f"{row['count']:,}"] for row in answer["client_errors"][:ROWS_MAX]],
+        "rows": [[row["label"], number(row['count'])] for row in answer["client_errors"][:ROWS_MAX]],
     }
     return section
 
@@ -221,7 +222,7 @@ def costs(answer: Answer) -> Section:
     )
     section["note"] = ", ".join(
         f"{dict(ChannelType.choices).get(row['channel_type'], row['channel_type'])}: "
-        f"{float(row['amount']):,.2f} {row['currency']} ({row['messages']:,})"
+        f"{money(Money(row['amount'], row['currency']))} ({number(row['messages'])})"
         for row in answer["channels"]
     )
     section["more"] = {
@@ -231,7 +232,7 @@ def costs(answer: Answer) -> Section:
                 dict(ChannelType.choices).get(row["channel_type"], row["channel_type"]),
                 _used(row["daily_used"], row["daily_quota"], row["daily_share"]),
                 _used(row["monthly_used"], row["monthly_quota"], row["monthly_share"]),
-                f"{row['open']:,}",
+                number(row['open']),
             ]
             for row in answer["quotas"]
         ],
@@ -244,7 +245,7 @@ def costs(answer: Answer) -> Section:
 
 def _chart(title: str, labels: Sequence[str], lines: Sequence[Line], *, wide: bool = False) -> Section:
     rows = [
-        [label, *(f"{line.values[n]:,.2f}".removesuffix(".00") for line in lines)] for n, label in enumerate(labels)
+        [label, *(number(line.values[n]) for line in lines)] for n, label in enumerate(labels)
     ]
     picture = line_chart(title, labels, lines, width=WIDE if wide else NARROW)
     section = _section(title, picture, [_("time"), *(line.label for line in lines)], rows)
@@ -287,12 +288,15 @@ def _headers() -> tuple[str, ...]:
 
 def _figures(item: Answer) -> list[str]:
     rates = item["rates"]
-    return [f"{item['sent']:,}", f"{item['failed']:,}", percent(rates["receipt"]), percent(rates["open"])]
+    return [number(item['sent']), number(item['failed']), percent(rates["receipt"]), percent(rates["open"])]
 
 
 def _moments(answer: Answer) -> list[str]:
-    form = _FORMS[answer["interval"]]
-    return [datetime.fromisoformat(item["begins"]).strftime(form) for item in answer["items"]]
+    """The begin of each, on the application's clock."""
+    begins = [datetime.fromisoformat(item["begins"]) for item in answer["items"]]
+    if answer["interval"] == "hour":
+        return [f"{month_day(at)} {at:%H}:00" for at in begins]
+    return [month_day(at) for at in begins]
 
 
 def _bucket(item: Answer) -> str:
@@ -301,23 +305,11 @@ def _bucket(item: Answer) -> str:
     return f"< {duration(item['below'])}"
 
 
-def duration(seconds: float) -> str:
-    """`0.8 s`, `45 s`, `10 min`, `2.5 h`, `3 d`."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.1f}".removesuffix(".0") + " s"
-
-
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def signed(share: float | None) -> str:
     """Against the period before; nothing where there was nothing."""
     if share is None:
         return ""
-    return "=" if share == 0 else f"{'+' if share > 0 else '−'}{abs(100 * share):,.1f} %"
+    return "=" if share == 0 else f"{'+' if share > 0 else '−'}{percent(abs(share))}"
 
 
 def tone(share: float | None, *, is_good: bool) -> str:
@@ -328,4 +320,4 @@ def tone(share: float | None, *, is_good: bool) -> str:
 
 
 def _used(count: int, limit: int | None, share: float | None) -> str:
-    return f"{count:,}" if limit is None else f"{count:,} / {limit:,} ({percent(share)})"
+    return number(count) if limit is None else f"{count:,} / {limit:,} ({percent(share)})"

@@ -17,6 +17,7 @@ from apps.tenants.console.panels import admin_link, short_id
 class FollowUpAdmin(ReadOnlyAdmin):
     read_scope = "messages:read"
     list_display = ("user", "application", "because", "messages", "problem", "created_at")
+    list_display_links = ("because",)  # the first column is a link itself
     list_select_related = ("application",)
     list_filter = (ApplicationFilter, AddedFilter)
     fields = ("application", "user", "step", "after", "because", "messages", "problem", "created_at", "id")

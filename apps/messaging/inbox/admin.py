@@ -23,6 +23,7 @@ class InboxItemAdmin(ReadOnlyAdmin):
     read_scope = "messages:read"
     search_help_text = gettext_lazy("Id of a message, of a user, or of a subscription without a user")
     list_display = ("message", "application", "owner_id", "arrived_at", "expires_at", "read_at", "archived_at", "shown")
+    list_display_links = ("arrived_at",)  # the first column is a link itself
     list_select_related = ("application",)
     list_filter = (ApplicationFilter, AddedFilter)
     fields = (

@@ -35,6 +35,9 @@
     if (event.target.closest("[data-submit]")) event.target.form.requestSubmit();
   });
 
+  // Where the content begins, for who jumps from part to part of a page.
+  document.addEventListener("DOMContentLoaded", () => document.getElementById("content")?.setAttribute("role", "main"));
+
   // select2's box has no name of its own: it takes that of the field's label.
   const nameBoxes = () => {
     for (const select of document.querySelectorAll("select.select2-hidden-accessible, select.admin-autocomplete")) {
