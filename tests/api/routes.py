@@ -243,6 +243,10 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "campaigns/{campaign_id}/test"): _("campaigns:write", body=_recipients, answers=202),
     ("POST", "campaigns/{campaign_id}/requeue-failed"): _("messages:send", answers=409),
     ("GET", "campaigns/{campaign_id}/stats"): _("campaigns:read"),
+    ("GET", "campaigns/{campaign_id}/experiment"): _("campaigns:read", answers=404),
+    ("POST", "campaigns/{campaign_id}/experiment/winner"): _(
+        "campaigns:launch", body=lambda w: {"variant": "A"}, answers=404
+    ),
     ("POST", "campaigns/{campaign_id}/duplicate"): _("campaigns:write", answers=201),
     ("GET", "campaigns/{campaign_id}/approval"): _("campaigns:read", answers=404),
     ("POST", "campaigns/{campaign_id}/approval"): _("campaigns:write", answers=201),

@@ -66,7 +66,7 @@ def test_two_texts_are_tested_and_the_better_one_goes_to_the_rest(browse, shop):
     page.get_by_text("Side by side, as saved").scroll_into_view_if_needed()
     page.locator(".cv-previews").wait_for()
     console.settle()
-    assert page.get_by_text("40 % of the recipients are tested on").count()
+    assert page.get_by_text("The test goes to 40 % of the recipients").count()
     console.fits()
     console.axe()
     console.shot("experiment-step")

@@ -11,7 +11,7 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from apps.campaigns import services
 from apps.campaigns.console.flow import Flow, flow_part
@@ -143,5 +143,8 @@ def _states(flow: Flow, names: dict[UUID, str]) -> dict[str, Any]:
         "is_live": any(row.status in LIVE for row in found) or len(found) < len(names),
         "states_address": f"{flow.part_address('test-state')}?{query}",
         "may_read": flow.may("messages:read"),
-        "sent_text": _("%(count)d test messages are on their way.") % {"count": len(names)},
+        "sent_text": ngettext(
+            "%(count)d test message is on its way.", "%(count)d test messages are on their way.", len(names)
+        )
+        % {"count": len(names)},
     }

@@ -89,7 +89,7 @@ def _counted(experiment: Experiment) -> dict[str, list[int]]:
         cursor.execute(
             statement,
             [
-                *([*bounds, held_out_from], campaign.pk, launched_at),
+                *(campaign.pk, [*bounds, held_out_from], launched_at),
                 *(campaign.application_id, types, launched_at, *predicate.params),
             ],
         )

@@ -17,6 +17,7 @@ from apps.campaigns.console.words import LAUNCH
 from apps.campaigns.experiments.models import LETTERS, VariantTally
 from apps.campaigns.experiments.running import WINNER_IN, winner_choose
 from apps.campaigns.experiments.selectors import Activity, Result, VariantResult, experiment_result
+from apps.campaigns.experiments.statistics import Interval
 from apps.campaigns.experiments.step import COLOURS
 from apps.campaigns.experiments.words import (
     confidence,
@@ -123,7 +124,8 @@ def _row(result: Result, row: VariantResult, top: float) -> dict[str, Any]:
         )
         if row.counted.of
         else "",
-        "difference": _points(row.difference, row.difference_interval),
+        "difference": _points(row.difference),
+        "difference_interval": _between(row.difference_interval) if row.difference is not None else "",
         "best": confidence(row.best) if result.is_enough else "–",
         "rest": [
             formats.number(value)
@@ -134,12 +136,17 @@ def _row(result: Result, row: VariantResult, top: float) -> dict[str, Any]:
     }
 
 
-def _points(difference: float | None, interval: Any) -> str:
-    """A difference of two rates, with where it lies."""
-    if difference is None or interval is None:
+def _points(difference: float | None) -> str:
+    """A difference of two rates."""
+    return "" if difference is None else _("%(points)s points") % {"points": f"{100 * difference:+.1f}"}
+
+
+def _between(interval: Interval | None) -> str:
+    """Where the true difference lies."""
+    if interval is None:
         return ""
     facts = {name: f"{100 * value:+.1f}" for name, value in zip(("low", "high"), interval, strict=True)}
-    return _("%(points)s points (%(low)s to %(high)s)") % {"points": f"{100 * difference:+.1f}", **facts}
+    return _("%(low)s to %(high)s") % facts
 
 
 def _activities(result: Result) -> list[dict[str, str]]:
@@ -152,7 +159,8 @@ def _activities(result: Result) -> list[dict[str, str]]:
             "who": who,
             "people": formats.number(activity.counted.of),
             "share": formats.share(activity.counted.hits, activity.counted.of),
-            "difference": _points(activity.difference, activity.difference_interval),
+            "difference": _points(activity.difference),
+            "difference_interval": _between(activity.difference_interval),
         }
         for who, activity in [*rows, (_("Nothing"), result.held_out)]
         if activity is not None

@@ -28,7 +28,7 @@ def plan_in_words(experiment: Experiment, variants: Sequence[Variant]) -> str:
     if experiment.has_rest:
         facts = {"test": experiment.test_percent, "shares": shares, "rest": 100 - experiment.test_percent}
         sentences.append(
-            _("%(test)d %% of the recipients are tested on (%(shares)s); the other %(rest)d %% wait for the winner.")
+            _("The test goes to %(test)d %% of the recipients (%(shares)s); the other %(rest)d %% wait for the winner.")
             % facts
         )
     else:
