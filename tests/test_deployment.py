@@ -36,6 +36,8 @@ NOT_OURS = {
     "WEB_PORT": "compose: the published port",
     "LIVE_PORT": "the port of the process live",
     "PORT": "the web server's command line",
+    "FLOWER_BASIC_AUTH": "Flower itself, user:password",
+    "FLOWER_PORT": "compose: the published port of Flower",
     "GRAFANA_PASSWORD": "deploy/monitoring: Grafana's first user",
     "MPLCONFIGDIR": "matplotlib, where it keeps its fonts",
     "POSTGRES_USER": "the PostgreSQL image",

@@ -34,7 +34,7 @@ def messages_per_second(application_id: UUID) -> int | None:
 
 
 def open_messages(application_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
-    """Messages of these applications that are accepted and neither sent nor failed, by channel: the quotas' counters."""
+    """Messages of these applications that are accepted and neither sent nor failed, by channel: quotas count them."""
     rows = MessageQuota.objects.filter(application_id__in=application_ids, reserved__gt=0)
     found: dict[UUID, dict[str, int]] = {}
     for application_id, channel_type, reserved in rows.values_list("application_id", "channel_type", "reserved"):

@@ -58,7 +58,7 @@ def campaigns_section(request: HttpRequest, application: Application) -> Shown:
 
 
 def _add(application: Application) -> str:
-    return f"{reverse('admin:campaigns_messagecampaign_add')}?{urlencode({'application': application.pk})}"
+    return f"{reverse('admin:campaigns_messagecampaign_add')}?{urlencode({'application': str(application.pk)})}"
 
 
 _COUNTS = ("total_recipients", "successful_count", "failed_count", "received_count", "converted_count")

@@ -1,7 +1,7 @@
-"""What an operator does about a reason of failure: one table, from `error_reason` to a sentence and the page that mends.
+"""What an operator does about a reason of failure: one table, from `error_reason` to words and the page that mends.
 
-The provider's own words are looked up in the tables of the adapters: what an answer means to us (`Outcome`) says who has
-something to do. A word that no table knows is told as what it is.
+The provider's own words are looked up in the tables of the adapters: what an answer means to us (`Outcome`) says who
+has something to do. A word that no table knows is told as what it is.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ OWN: dict[str, NextStep] = {
     "PayloadTooLarge": NextStep(_("The content is larger than the provider takes. Make it shorter."), *_TEMPLATES),
     "BadDeviceToken": NextStep(
         _(
-            "The tokens are not of this app, or of the other environment (sandbox or production). Check the bundle id and "
-            "the environment of the credential."
+            "The tokens are not of this app, or of the other environment (sandbox or production). Check the bundle id "
+            "and the environment of the credential."
         ),
         *_CREDENTIALS,
     ),

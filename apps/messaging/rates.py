@@ -243,7 +243,8 @@ _PUT_BACK = """
 """
 
 _FORGET = """
-    redis.call('HDEL', KEYS[1], 'rate', 'full', 'held', 'judge_at', 'share', 'before', 'bad', 'bad0', 'pushed_at', 'pushed_by')
+    redis.call('HDEL', KEYS[1], 'rate', 'full', 'held', 'judge_at', 'share', 'before', 'bad', 'bad0', 'pushed_at',
+               'pushed_by')
 """
 
 # now, per minute, per hour, then devices. Returns for each the seconds until it may have another message, 0 for now.

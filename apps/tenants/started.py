@@ -22,7 +22,7 @@ def _key(application: Application) -> StepState:
 
 def _add(label: str, application: Application) -> str:
     address = reverse(f"admin:{label}_add")
-    return f"{address}?{urlencode({'application': application.pk})}"
+    return f"{address}?{urlencode({'application': str(application.pk)})}"
 
 
 started_step(

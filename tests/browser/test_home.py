@@ -1,4 +1,4 @@
-"""The first page as an operator sees it: figures of the application, how to begin, and all applications for the platform."""
+"""The first page as an operator sees it: how the application is, how to begin, and the platform."""
 
 from __future__ import annotations
 

@@ -273,8 +273,8 @@ def _cost(message: Message) -> dict[str, Any]:
 
 def _chain(message: Message, dispatch: Dispatch) -> list[dict[str, Any]]:
     """The steps of its chain, and what each sent to the same user. Indexes: `dispatch_by_chain`, and by follow-up."""
-    steps = Dispatch.objects.filter(application_id=message.application_id, chain_id=dispatch.chain_id)
-    steps = list(steps.order_by("chain_step"))
+    of_chain = Dispatch.objects.filter(application_id=message.application_id, chain_id=dispatch.chain_id)
+    steps = list(of_chain.order_by("chain_step"))
     follow_ups = {}
     if message.user_id is not None:
         rows = FollowUp.objects.filter(dispatch_id__in=[step.pk for step in steps], user_id=message.user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -190,7 +191,7 @@ class SearchBar:
 
 
 def _moment_of(first: UUID) -> str:
-    at = timezone.datetime.fromtimestamp((first.int >> 80) / 1_000, timezone.get_current_timezone())
+    at = datetime.fromtimestamp((first.int >> 80) / 1_000, timezone.get_current_timezone())
     return str(at.isoformat())
 
 

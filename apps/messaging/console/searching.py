@@ -1,10 +1,10 @@
 """Finding messages among tens of millions: every way goes by an index that is there, or looks so far and no further.
 
-The table has no index that names a state or a reason, so that updates stay HOT (docs/architecture.md). One on the reason
-was measured beside it: a message that fails then costs three to four times as much, and one that is put off twice, for
-what is asked a few times a day. So a reason is looked for where failures are known to be: batches say whether they have
-some (`batch_with_failed`), and each is a range of the primary key. A search looks through `MESSAGES` of them, tells how
-far it came, and goes on from there when it is asked to.
+The table has no index that names a state or a reason, so that updates stay HOT (docs/architecture.md). A partial one on
+the reason was measured: the update of a message that fails took PostgreSQL three to four times as long, of one that is
+put off twice, for what is asked a few times a day. So a reason is looked for where failures are known to be: batches
+say whether they have some (`batch_with_failed`), and each is a range of the primary key. A search looks through
+`MESSAGES` of them, tells how far it came, and goes on from there when it is asked to.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def failed_of_reason(
     first: UUID = FIRST,
     last: UUID = LAST,
 ) -> Found:
-    """The newest messages between two ids that failed of `reason`. A batch that is being sent right now is found when it
-    is given back."""
+    """The newest messages between two ids that failed of `reason`. What fails in a batch that is being sent is found
+    when that is given back."""
     parameters: dict[str, Any] = {
         "application_id": application_id,
         "campaign_id": campaign_id,
@@ -115,7 +115,9 @@ def messages_of_dispatches(rows: QuerySet[Any], dispatches: QuerySet[Dispatch], 
     """Messages between the first and the last batch of these dispatches: what is older and newer is not read."""
     ids = list(dispatches.order_by("-pk").values_list("pk", flat=True)[:DISPATCHES])
     batches = DispatchBatch.objects.filter(dispatch_id__in=ids, first_id__isnull=False)
-    text = Cast("first_id", TextField())  # PostgreSQL has no least of UUIDs before 18; as texts they are in the same order
+    text = Cast(
+        "first_id", TextField()
+    )  # PostgreSQL has no least of UUIDs before 18; as texts they are in the same order
     ends = batches.aggregate(first=Min(text), last=Max(text))
     if ends["first"] is None:
         return rows.none()

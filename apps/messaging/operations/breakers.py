@@ -166,8 +166,8 @@ def _close(request: HttpRequest, row: ChannelCredential) -> HttpResponse:
         title=_("Close the breaker now"),
         subtitle=_subtitle(row),
         explain=_(
-            "It sends at once, to everybody who waits. If the cause is still there, it is stopped again, and until then "
-            "messages fail or subscriptions end as the provider answers."
+            "It sends at once, to everybody who waits. If the cause is still there, it is stopped again, and until "
+            "then messages fail or subscriptions end as the provider answers."
         ),
         label=_("Close now"),
         back=reverse(_BACK),

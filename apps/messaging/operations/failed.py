@@ -94,7 +94,7 @@ def failed_page(request: HttpRequest) -> HttpResponse:
         for row in found
     ]
     orders = MessageRequeue.objects.filter(application_id__in=ids).select_related("application").order_by("-pk")
-    context = {
+    context: dict[str, Any] = {
         "form": form,
         "rows": rows,
         "is_cut": len(rows) >= SHOWN,
@@ -119,7 +119,7 @@ def _applications(request: HttpRequest) -> list[UUID]:
 def _row(row: FailedCount, application: str, since: datetime, *, may_send: bool) -> dict[str, Any]:
     step = next_step(row.error_reason)
     which = {
-        "application": row.application_id,
+        "application": str(row.application_id),
         "reason": row.error_reason,
         "since": since.isoformat(timespec="seconds"),
     }
@@ -173,11 +173,11 @@ def requeue_page(request: HttpRequest) -> HttpResponse:
         title=_("Send failed messages again"),
         subtitle=application.name,
         explain=_(
-            "As new messages with the same content, each once; the failed ones stay failed. What a provider took and who "
-            "cannot be reached any more are left out, and so is what the quota has no room for."
+            "As new messages with the same content, each once; the failed ones stay failed. What a provider took and "
+            "who cannot be reached any more are left out, and so is what the quota has no room for."
         ),
         label=_("Send again"),
-        back=f"{reverse('admin:operations_failed')}?{urlencode({'application': application.pk})}",
+        back=f"{reverse('admin:operations_failed')}?{urlencode({'application': str(application.pk)})}",
         facts=[*facts, *_counted(application, which)],
     )
     return ask(request, asked, forms.Form, run)

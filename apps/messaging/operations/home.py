@@ -71,7 +71,7 @@ def providers_section(request: HttpRequest, application: Application) -> Shown:
     found = list(rows.order_by("breaker_opened_at", "provider", "position")[:PROVIDERS_SHOWN])
     entries = [_provider(row, now) for row in found]
     is_live = any(entry["state"] != "closed" for entry in entries)
-    address = f"{reverse('admin:operations_breakers')}?{urlencode({'application': application.pk})}"
+    address = f"{reverse('admin:operations_breakers')}?{urlencode({'application': str(application.pk)})}"
     return Shown(
         "admin/console/home/providers.html",
         {
@@ -139,7 +139,7 @@ def _of_applications(ids: Sequence[UUID]) -> dict[UUID, list[Cell]]:
     found = {}
     for key in ids:
         age_s = max(0.0, (now - oldest[key].due_at).total_seconds()) if key in oldest else 0.0
-        breakers = f"{reverse('admin:operations_breakers')}?{urlencode({'application': key})}"
+        breakers = f"{reverse('admin:operations_breakers')}?{urlencode({'application': str(key)})}"
         waits = Cell(
             duration(age_s) if key in oldest else "–",
             2.0 if age_s > SLOW_S["medium"] else 0.2 if age_s > SLOW_S["high"] else 0.0,

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django_celery_beat.models import PeriodicTask
 from unfold import widgets
 
+from apps.messaging import partitions
 from apps.messaging.operations import watching
 from apps.messaging.operations.frame import AREA, PLATFORM, Asked, ask, render
 from apps.messaging.operations.services import schedule_run
@@ -167,7 +168,7 @@ def storage_page(request: HttpRequest) -> HttpResponse:
             {
                 "table": _("Messages") if state.table == "messaging_message" else _("Message events"),
                 "name": state.name,
-                "range": f"{day(state.month)} – {day(watching.partitions.next_month(state.month) - timedelta(days=1))}",
+                "range": f"{day(state.month)} – {day(partitions.next_month(state.month) - timedelta(days=1))}",
                 "size": filesizeformat(state.bytes),
                 "rows": number(state.rows),
                 "is_to_come": state.month > today,
@@ -190,7 +191,7 @@ def storage_page(request: HttpRequest) -> HttpResponse:
         "more_kept": max(0, len(kept) - KEPT_SHOWN),
         "total": filesizeformat(sum(state.bytes for state in states)),
         "count": number(sum(state.rows for state in states if state.table == "messaging_message")),
-        "problems": watching.partitions.problems(),
+        "problems": partitions.problems(),
     }
     return render(request, "operations_storage", "storage", context)
 

@@ -66,7 +66,11 @@ _WAITING = """
 
 def waiting(application_id: UUID | None = None, *, now: datetime | None = None) -> list[Waiting]:
     """By channel and priority, what is due longest first; of one application, or of all."""
-    parameters = {"now": now or timezone.now(), "paused": DispatchState.PAUSED, "application_id": application_id}
+    parameters: dict[str, Any] = {
+        "now": now or timezone.now(),
+        "paused": DispatchState.PAUSED,
+        "application_id": application_id,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, parameters)
         return [Waiting(*row) for row in cursor.fetchall()]

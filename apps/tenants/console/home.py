@@ -197,7 +197,7 @@ def switcher(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": row.name,
             "icon": "check" if str(row.pk) == chosen else "apps",
-            "link": f"{home}?{urlencode({'application': row.pk})}",
+            "link": f"{home}?{urlencode({'application': str(row.pk)})}",
             "attrs": {"aria-current": "true"} if str(row.pk) == chosen else {},
         }
         for row in own_applications(request)
@@ -241,7 +241,7 @@ def home_page(request: HttpRequest) -> HttpResponse:
         context |= {"started": _started(request, chosen), "sections": _shown(request, chosen)}
     elif is_platform:
         context |= {"platform": _platform(context["applications"])}
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    request.current_app = admin.site.name
     return TemplateResponse(request, "admin/console/home/index.html", context)
 
 
@@ -274,7 +274,7 @@ def _entry(section: Section, shown: Shown, application: Application) -> dict[str
     return {
         "section": section,
         "shown": shown,
-        "address": f"{address}?{urlencode({'application': application.pk})}",
+        "address": f"{address}?{urlencode({'application': str(application.pk)})}",
     }
 
 
@@ -302,16 +302,16 @@ def _platform(applications: Sequence[Application]) -> dict[str, Any]:
     ids = [row.pk for row in applications]
     groups = sorted(_figures.values(), key=lambda group: group.order)
     answers = [group.read(ids) if ids else {} for group in groups]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in applications:
         cells = [
             cell
             for group, answer in zip(groups, answers, strict=True)
             for cell in answer.get(row.pk, [Cell(NOTHING)] * len(group.titles))
         ]
-        address = f"{reverse('admin:index')}?{urlencode({'application': row.pk})}"
+        address = f"{reverse('admin:index')}?{urlencode({'application': str(row.pk)})}"
         trouble = sum(cell.trouble for cell in cells)
         rows.append({"application": row, "address": address, "cells": cells, "trouble": trouble})
-    rows.sort(key=lambda entry: (-entry["trouble"], entry["application"].name.lower()))  # type: ignore[attr-defined]
+    rows.sort(key=lambda entry: (-entry["trouble"], entry["application"].name.lower()))
     headers = [title for group in groups for title in group.titles]
     return {"headers": headers, "rows": rows, "is_cut": len(rows) >= APPLICATIONS_SHOWN}
