@@ -358,6 +358,10 @@ def test_running_work_is_ones_own_and_of_what_the_role_may_see(world, other, mem
     support = text_of(member(Role.SUPPORT).get(reverse("admin:work")))
     assert page_of(world[REQUEST]) in support
     assert page_of(world["subscriptions.Import"]) not in support
+    assert button(world[REQUEST], "cancel") in support
+    analyst = text_of(member(Role.ANALYST).get(reverse("admin:work")))
+    assert page_of(world[REQUEST]) in analyst
+    assert button(world[REQUEST], "cancel") not in analyst
     named = owner.get(reverse("admin:work"), {"application": str(other.application.pk)})
     assert named.context["running"] == named.context["over"] == []
     part = owner.get(reverse("admin:work"), headers={"HX-Request": "true"})

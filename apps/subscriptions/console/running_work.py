@@ -80,6 +80,7 @@ def _count_orders(applications: Sequence[UUID] | None) -> int:
     icon="privacy_tip",
     scope="users:read",
     count=_count_orders,
+    cancel_scope="users:write",
 )
 def data_requests(applications: Sequence[UUID] | None, is_running: bool) -> list[Work]:
     """One row for all that was asked in one go."""

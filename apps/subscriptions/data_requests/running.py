@@ -124,7 +124,9 @@ def forget_requests(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
             request.state, request.finished_at = DataRequestState.CANCELED, timezone.now()
             request.last_error = _("The person was erased meanwhile.")
         request.save()
-    DataRequest.objects.filter(user=user).exclude(reference="").update(reference="")
+    # Not of an erasure that is at work: its own step holds the row, and waits for the user.
+    others = DataRequest.objects.filter(user=user).exclude(kind=DataRequestKind.ERASE, state__in=WORKING)
+    others.exclude(reference="").update(reference="")
 
 
 # --- A copy --------------------------------------------------------------------------------------------------------

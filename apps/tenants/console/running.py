@@ -56,7 +56,13 @@ def work_page(request: HttpRequest) -> HttpResponse:
     offered = applications_with(request, "") if grants_of(request).is_platform else _own(sources)
     names = _names(offered, {one.application_id for _source, one in found if one.application_id})
     rows: list[dict[str, Any]] = [
-        {"source": source, "work": one, "application": names.get(one.application_id)} for source, one in found
+        {
+            "source": source,
+            "work": one,
+            "application": names.get(one.application_id),
+            "cancel": one.cancel if _may_cancel(grants_of(request), source, one) else "",
+        }
+        for source, one in found
     ]
     context: dict[str, Any] = {
         **admin.site.each_context(request),
@@ -70,6 +76,10 @@ def work_page(request: HttpRequest) -> HttpResponse:
     }
     is_part = request.headers.get("HX-Request") == "true"
     return TemplateResponse(request, f"admin/console/{'work_rows' if is_part else 'work'}.html", context)
+
+
+def _may_cancel(grants: Grants, source: Source, one: Work) -> bool:
+    return grants.has(source.cancel_scope or source.scope, one.application_id)
 
 
 def _own(sources: list[tuple[Source, list[UUID] | None]]) -> list[Application]:

@@ -59,16 +59,20 @@ class Source:
     """Who may see it, by application; empty: superusers only."""
     find: Finder
     count: Counter
+    cancel_scope: str = ""
+    """Who may cancel it, if seeing it is not enough."""
 
 
 _sources: dict[str, Source] = {}
 
 
-def work_source(name: str, *, label: Any, icon: str, scope: str, count: Counter) -> Callable[[Finder], Finder]:
+def work_source(
+    name: str, *, label: Any, icon: str, scope: str, count: Counter, cancel_scope: str = ""
+) -> Callable[[Finder], Finder]:
     """Register a function that finds work of a kind, newest first, `SHOWN` at most; `count` counts what runs of it."""
 
     def register(find: Finder) -> Finder:
-        _sources[name] = Source(name, label, icon, scope, find, count)
+        _sources[name] = Source(name, label, icon, scope, find, count, cancel_scope)
         return find
 
     return register
