@@ -13,7 +13,8 @@ from apps.billing.models import MessageQuota
 from apps.billing.services.quota import billing_of
 from apps.campaigns.models import MessageCampaign, Segment
 from apps.campaigns.services import campaign_create
-from apps.messaging.models import Message
+from apps.campaigns.services.timing import timing_of
+from apps.messaging.models import Dispatch, Message
 from apps.tenants.models import ChannelCredential, Role
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.admin.test_rows import errors_of
@@ -254,3 +255,229 @@ def test_no_page_asks_another_host(world, root):
     for place in ("/admin/", page_of(world["campaigns.MessageCampaign"]), NEW):
         shown = text_of(root.get(place))
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', shown), place
+
+
+# --- The guided flow -----------------------------------------------------------------------------------------------
+
+STEPS = ("basics", "audience", "content", "schedule", "check", "launch")
+PARTS = (
+    *("check-recipients", "check-unreachable", "check-duplicates", "check-sample"),
+    *("schedule-words", "template-preview", "test-send", "test-state", "breakdown"),
+)
+HTMX = {"HTTP_HX_REQUEST": "true"}
+
+
+def begun(world, client, **changes) -> MessageCampaign:
+    """A draft as the page "New campaign" makes it."""
+    given = {"application": str(world.application.pk), "name": "New", "channel_type": "push"}
+    place = address("campaigns.MessageCampaign", "add")
+    answer = client.post(place, given | {"purpose": "transactional"} | changes)
+    assert answer.status_code == 302, errors_of(answer)
+    campaign = MessageCampaign.objects.get(name="New")
+    assert answer.url == step_of(campaign, "audience")
+    return campaign
+
+
+def content_form(**changes) -> dict[str, str]:
+    given = {"source": "own", "own-title": "Hello", "own-body": "There", "chain_on": "no_receipt"}
+    return given | {"chain_until": "received", "go": "next"} | changes
+
+
+def test_a_campaign_is_built_step_by_step_without_a_script(world, member):
+    marketer = member(Role.MARKETER)
+    campaign = begun(world, marketer)
+    assert not campaign.is_audience_chosen
+    assert marketer.get(page_of(campaign)).url == step_of(campaign, "audience")
+    assert marketer.post(step_of(campaign, "audience"), {"criteria": "", "go": "next"}).context["form"].errors
+    answer = marketer.post(step_of(campaign, "audience"), {"criteria": "{}", "go": "next"})
+    assert answer.status_code == 302
+    assert reread(campaign).is_audience_chosen
+    segment = world["campaigns.Segment"]
+    given = {"segment": str(segment.pk), "criteria": "", "go": "segment"}
+    assert marketer.post(step_of(campaign, "audience"), given).status_code == 302
+    assert reread(campaign).targeting_criteria == {"segment": str(segment.pk)}
+    assert marketer.post(step_of(campaign, "content"), content_form()).status_code == 302
+    at = (timezone.now() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    when = {"when": "at", "planned_at": at, "time_zone": "Asia/Seoul", "clock": "local", "local_time": "09:30"}
+    how = {"priority": "low", "when_over_quota": "refuse", "messages_per_minute": "600", "ttl_s": "86400"}
+    assert marketer.post(step_of(campaign, "schedule"), {**when, **how, "go": "next"}).status_code == 302
+    row = reread(campaign)
+    assert (row.title, row.ttl_s, row.messages_per_minute, row.scheduled_time_zone) == (
+        "Hello",
+        86_400,
+        600,
+        "Asia/Seoul",
+    )
+    assert f"{timing_of(row)[0]:%H:%M}" == "09:30"
+    counted = text_of(marketer.get(step_of(campaign, "check") + "?count=1"))
+    assert "4 get it, as of now" in counted
+    shown = text_of(marketer.get(step_of(campaign, "launch")))
+    assert button(campaign, "schedule") in shown
+    answer = marketer.post(button(campaign, "schedule"), {"at": row.scheduled_at.isoformat()}, follow=True)
+    assert reread(campaign).status == "scheduled", text_of(answer)
+
+
+def test_each_step_shows_what_the_service_refuses_on_its_field(world, member):
+    marketer = member(Role.MARKETER)
+    campaign = begun(world, marketer)
+    wrong = marketer.post(step_of(campaign, "content"), content_form(**{"own-title": "", "own-body": ""}))
+    assert wrong.status_code == 302  # nothing is written yet, and that is no error
+    wrong = marketer.post(step_of(campaign, "content"), content_form(source="template"))
+    assert "template" in wrong.context["form"].errors
+    past = {"when": "at", "planned_at": "2020-01-01T09:00", "clock": "at_once", "priority": "low"}
+    wrong = marketer.post(step_of(campaign, "schedule"), past | {"when_over_quota": "refuse"})
+    assert list(wrong.context["form"].errors) == ["planned_at"]
+    nonsense = '{"all": [{"field": "nonsense", "op": "eq", "value": 1}]}'
+    assert "criteria" in marketer.post(step_of(campaign, "audience"), {"criteria": nonsense}).context["form"].errors
+    basics = {"name": "", "channel_type": "push", "purpose": "marketing"}
+    assert "name" in marketer.post(step_of(campaign, "basics"), basics).context["form"].errors
+
+
+def test_channels_that_follow_are_added_and_taken_away(draft, member):
+    marketer = member(Role.MARKETER)
+    place = step_of(draft, "content")
+    added = marketer.post(place, content_form(go="add", new_channel="in_app"))
+    assert [follower.channel for follower in added.context["followers"]] == ["in_app"]
+    assert reread(draft).chain == {}
+    words = {"follower": "in_app", "step-in_app-title": "Did you see it?", "step-in_app-body": "Look", "wait_0": "90"}
+    assert marketer.post(place, content_form(**words)).status_code == 302
+    chain = reread(draft).chain
+    assert (chain["wait_s"], chain["steps"][0]["channel_type"]) == (5_400, "in_app")
+    assert marketer.post(place, content_form(go="remove-in_app", **words)).context["followers"] == []
+    assert marketer.post(place, content_form()).status_code == 302
+    assert reread(draft).chain == {}
+
+
+def test_every_step_and_part_keeps_to_application_and_role(draft, other, member):
+    theirs = campaign_create(application=other.application, name="Borealis draft", title="Hi", targeting_criteria={})
+    owner, analyst, support = member(Role.OWNER), member(Role.ANALYST), member(Role.SUPPORT)
+    for place in [*(step_of(theirs, name) for name in STEPS), *(part_of(theirs, name) for name in PARTS)]:
+        assert owner.get(place).status_code == 404, place
+        assert owner.post(place, {"name": "x"}).status_code == 404, place
+    for name in STEPS:
+        assert analyst.get(step_of(draft, name)).status_code == 200, name
+        assert support.get(step_of(draft, name)).status_code == 404, name
+    for name in ("basics", "audience", "content", "schedule"):
+        assert analyst.post(step_of(draft, name), {"name": "x"}).status_code == 403, name
+    for name in ("test-send", "test-state"):
+        assert analyst.get(part_of(draft, name)).status_code == 403, name
+    for name in PARTS:
+        for extra in ({}, HTMX):
+            answer = owner.get(part_of(draft, name), **extra)
+            assert answer.status_code == 200, (name, extra)
+            assert ("<html" in text_of(answer)) is not bool(extra), name
+    assert owner.get(step_of(draft, "nonsense")).status_code == 404
+    assert owner.get(part_of(draft, "nonsense")).status_code == 404
+
+
+def test_a_launched_campaign_has_a_result_and_no_steps(world, member):
+    running = world["campaigns.MessageCampaign"]
+    analyst = member(Role.ANALYST)
+    assert analyst.get(step_of(running, "audience")).url == page_of(running)
+    shown = text_of(analyst.get(page_of(running)))
+    assert "From recipients to opened" in shown
+    assert "What to do" in shown
+    assert part_of(running, "breakdown") in shown
+    answer = analyst.get(part_of(running, "breakdown"), **HTMX)
+    assert answer.status_code == 200
+
+
+def test_a_test_is_sent_from_the_page_and_followed(draft, world, other, member):
+    marketer = member(Role.MARKETER)
+    user = world["subscriptions.AppUser"]
+    type(user).objects.filter(pk=user.pk).update(is_test=True)
+    assert "Aurora-user" in text_of(marketer.get(step_of(draft, "check")))
+    answer = marketer.post(part_of(draft, "test-send"), {"testers": "Aurora-user", "external_ids": "nobody"}, **HTMX)
+    assert "1 test message is on its way" in text_of(answer)
+    assert "there is no such user" in text_of(answer)
+    message = Message.objects.order_by("-id").first()
+    state = marketer.get(part_of(draft, "test-state"), {"m": f"{message.pk}~Aurora-user"}, **HTMX)
+    assert "Pending" in text_of(state)
+    theirs = marketer.get(part_of(draft, "test-state"), {"m": f"{other['messaging.Message'].pk}~x"}, **HTMX)
+    assert page_of(other["messaging.Message"]) not in text_of(theirs)
+    assert "must name 1 to 20" in text_of(marketer.post(part_of(draft, "test-send"), {}, **HTMX))
+
+
+def test_a_double_click_launches_once(draft, member):
+    marketer = member(Role.MARKETER)
+    assert marketer.post(button(draft, "launch")).status_code == 302
+    assert marketer.post(button(draft, "launch")).status_code == 302
+    assert reread(draft).status == "running"
+    assert Dispatch.objects.filter(campaign_id=draft.pk).count() == 1
+
+
+def test_a_large_audience_is_typed(draft, member, monkeypatch):
+    monkeypatch.setattr("apps.campaigns.console.launch.CONFIRMED_ABOVE", 3)
+    marketer = member(Role.MARKETER)
+    assert "Type the number of recipients" in text_of(marketer.get(step_of(draft, "launch")))
+    for typed in ("", "12", "many"):
+        answer = marketer.post(button(draft, "launch"), {"confirmation": typed})
+        assert "confirmation" in answer.context["form"].errors, typed
+    assert marketer.post(button(draft, "launch"), {"confirmation": "4"}).status_code == 302
+    assert reread(draft).status == "running"
+
+
+def test_a_second_person_approves_at_the_console(draft, member, application):
+    application.settings = {"campaign_approval": {"mode": "required"}}
+    application.save()
+    marketer, manager = member(Role.MARKETER), member(Role.MANAGER)
+    assert "needs the approval" in text_of(marketer.post(button(draft, "launch"), follow=True))
+    assert marketer.post(button(draft, "ask_approval"), {"note": "Please"}).url == step_of(draft, "launch")
+    assert marketer.post(button(draft, "approve")).status_code == 403
+    shown = manager.get(step_of(draft, "launch"))
+    assert "Please" in text_of(shown)
+    digest = shown.context["approval"]["digest"]
+    marketer.post(step_of(draft, "content"), content_form())
+    stale = manager.post(button(draft, "approve"), {"digest": digest})
+    assert "Nobody has asked" in text_of(stale)
+    marketer.post(button(draft, "ask_approval"), {"note": ""})
+    digest = manager.get(step_of(draft, "launch")).context["approval"]["digest"]
+    assert manager.post(button(draft, "approve"), {"digest": digest, "comment": "Fine"}).status_code == 302
+    assert marketer.post(button(draft, "launch")).status_code == 302
+    assert reread(draft).status == "running"
+
+
+def test_progress_reloads_the_page_when_the_state_has_changed(world, member):
+    running = world["campaigns.MessageCampaign"]
+    analyst = member(Role.ANALYST)
+    place = reverse("admin:campaigns_messagecampaign_progress", args=[running.pk])
+    assert "HX-Refresh" not in analyst.get(place, {"state": "running"}, **HTMX)
+    assert analyst.get(place, {"state": "paused"}, **HTMX)["HX-Refresh"] == "true"
+
+
+def test_the_list_has_tabs_and_duplicates(draft, world, member):
+    marketer = member(Role.MARKETER)
+    shown = text_of(marketer.get(list_of("campaigns.MessageCampaign")))
+    assert "?status__exact=draft" in shown
+    answer = marketer.post(button(draft, "duplicate"))
+    copy = MessageCampaign.objects.get(name="Draft (copy)")
+    assert answer.url == page_of(copy)
+    assert (copy.status, copy.title, copy.created_by.split("-")[0]) == ("draft", "Hi", "marketer")
+    only = text_of(marketer.get(list_of("campaigns.MessageCampaign", "?status__exact=draft")))
+    assert "Aurora campaign" not in only
+
+
+def test_an_empty_list_leads_to_the_first_campaign(application, member):
+    shown = text_of(member(Role.MARKETER).get(list_of("campaigns.MessageCampaign")))
+    assert "Create your first campaign" in shown
+    assert "Create your first campaign" not in text_of(member(Role.ANALYST).get(list_of("campaigns.MessageCampaign")))
+
+
+def test_campaigns_are_compared_only_within_the_application(world, other, draft, member):
+    owner = member(Role.OWNER)
+    running = world["campaigns.MessageCampaign"]
+    theirs = other["campaigns.MessageCampaign"]
+    shown = text_of(owner.get(page_of(running), {"with": [str(theirs.pk), "zzz"]}))
+    assert "Borealis" not in shown
+
+
+def test_no_step_asks_for_many_queries(draft, world, member, django_assert_max_num_queries):
+    marketer = member(Role.MARKETER)
+    marketer.get(list_of("campaigns.MessageCampaign"))
+    for name in STEPS:
+        with django_assert_max_num_queries(24 if name == "check" else 20):
+            marketer.get(step_of(draft, name))
+    with django_assert_max_num_queries(20):
+        marketer.get(page_of(world["campaigns.MessageCampaign"]))
+    with django_assert_max_num_queries(20):
+        marketer.get(list_of("campaigns.MessageCampaign"))

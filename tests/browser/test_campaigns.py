@@ -8,8 +8,12 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from djmoney.money import Money
 
 from apps.analytics.models.rollups import MessageHour
+from apps.billing.models import MessageQuota
+from apps.billing.services.ledger import credit_top_up
+from apps.billing.services.quota import billing_of
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign
 from apps.campaigns.services import campaign_create, campaign_duplicate, fan_out, segment_create
 from apps.messaging.models import Dispatch, DispatchBatch, Message
@@ -40,6 +44,11 @@ def shop(application):
         ChannelCredential.objects.create(
             application=application, provider=provider, name=f"하늘옷장 {provider.upper()}", secret={"key": "x"}
         )
+    billing_of(application)
+    MessageQuota.objects.filter(application=application, channel_type="push").update(
+        unit_price=Money("1.5", "KRW"), daily_quota=100_000, monthly_quota=None
+    )
+    credit_top_up(application=application, amount=Money(250_000, "KRW"), reason="Payment", by="tests")
     users = AppUser.objects.bulk_create(
         AppUser(
             application=application,
@@ -237,7 +246,8 @@ def test_a_campaign_is_built_approved_launched_and_watched(browse, shop):
     assert page.get_by_text("have not agreed to advertising").count()
     page.locator("#probe label", has_text="customer-1002").click()
     page.get_by_role("button", name="Send a test").click()
-    page.get_by_text("test messages are on their way").wait_for()
+    page.get_by_text("test message is on its way").wait_for()
+    page.evaluate("scrollTo(0, 0)")
     console.shot("campaign-4-check")
     console.axe()
     page.get_by_role("link", name="Go on").click()

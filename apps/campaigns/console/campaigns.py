@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django_fsm import can_proceed
 
 from apps.analytics.exports.admin import offer
@@ -63,6 +65,10 @@ from automata_signal.errors import Conflict
 
 def _may(step: str) -> Any:
     return lambda campaign: can_proceed(getattr(campaign, step))
+
+
+PRESSED_TWICE = timedelta(minutes=1)
+"""A launch of a campaign that was launched so short a time ago is the same button again."""
 
 
 @admin.register(MessageCampaign)
@@ -370,7 +376,10 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
     )
     def test(self, request: HttpRequest, row: MessageCampaign, cleaned: dict[str, Any]) -> str:
         result = services.campaign_test(campaign=row, **cleaned)
-        text = _("%(count)d test messages are on their way.") % {"count": len(result.messages)}
+        count = len(result.messages)
+        text = ngettext("%(count)d test message is on its way.", "%(count)d test messages are on their way.", count) % {
+            "count": count
+        }
         skipped = ", ".join(f"{skipped.value} ({skipped.reason})" for skipped in result.skipped)
         return f"{text} {_('Skipped')}: {skipped}" if skipped else text
 
@@ -502,7 +511,8 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
 def _was_just_launched(campaign: MessageCampaign) -> bool:
     """Whether a button was pressed twice: the first time was taken."""
     row = MessageCampaign.objects.get(pk=campaign.pk)
-    return row.status == CampaignStatus.RUNNING and campaign.status in EDITABLE
+    is_new = row.sent_at is not None and timezone.now() - row.sent_at < PRESSED_TWICE
+    return is_new and row.status == CampaignStatus.RUNNING
 
 
 def _service_fields(cleaned: dict[str, Any]) -> dict[str, Any]:

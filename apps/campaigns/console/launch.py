@@ -51,9 +51,8 @@ def recipients_now(campaign: MessageCampaign) -> int | None:
         return None
 
 
-def expected_confirmation(campaign: MessageCampaign) -> str:
-    """What has to be typed; empty for a small audience."""
-    count = recipients_now(campaign)
+def expected_confirmation(campaign: MessageCampaign, count: int | None) -> str:
+    """What has to be typed for an audience of so many, None if they could not be counted; empty for a small one."""
     if count is None:
         return campaign.name
     return str(count) if count > CONFIRMED_ABOVE else ""
@@ -61,7 +60,7 @@ def expected_confirmation(campaign: MessageCampaign) -> str:
 
 def refuse_unconfirmed(campaign: MessageCampaign, typed: str) -> None:
     """Raise `ValidationFailed` (`confirmation`) unless what has to be typed was typed."""
-    expected = expected_confirmation(campaign)
+    expected = expected_confirmation(campaign, recipients_now(campaign))
     if not expected:
         return
     typed = typed.strip()
@@ -130,8 +129,8 @@ def launch(flow: Flow) -> HttpResponse:
     campaign = flow.campaign
     approval = approval_context(flow)
     is_ready = campaign.is_audience_chosen and flow.content_problem is None
-    expected = expected_confirmation(campaign) if is_ready else ""
     count = recipients_now(campaign) if is_ready else 0
+    expected = expected_confirmation(campaign, count)
     facts = [
         (
             _("Recipients, as of now"),
