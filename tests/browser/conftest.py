@@ -36,9 +36,15 @@ DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SERIOUS = ("serious", "critical")
 
 
+TEST_TIMEOUT_S = 400
+ACTION_TIMEOUT_MS = 30_000
+"""Two cores share a browser, the server and the other tests."""
+
+
 def pytest_collection_modifyitems(items) -> None:
-    """The server runs in threads of its own; Playwright's loop, in ours, is none of Django's."""
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +55,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("REQUIRE_CHROMIUM"):
             pytest.fail(reason)
         pytest.skip(reason)
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's loop in our thread is none of its own
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -141,7 +148,7 @@ def browse(transactional_db, live_server, chromium, application):
             "reduced_motion": "reduce",
         } | options
         context = chromium.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(ACTION_TIMEOUT_MS)
         if role:
             cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session_of(operator_of(role, of))}
             context.add_cookies([{**cookie, "url": live_server.url}])
