@@ -198,7 +198,7 @@ def _with_different_names(text: str) -> str:
 
 
 def korean_of_others() -> set[str]:
-    """The keys of the Korean catalogues that Django finds without ours, in its own order of places."""
+    """What the Korean catalogues of others translate; some of them repeat the English where nobody has."""
     places = [PACKAGES / "django" / "conf", *(Path(config.path) for config in apps.get_app_configs())]
     places += [PACKAGES / name.split("/")[0] for name in THEIRS]
     keys: set[str] = set()
@@ -207,7 +207,8 @@ def korean_of_others() -> set[str]:
         if file.exists():
             with file.open("rb") as stream:
                 catalog = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
-            keys |= {key[0] if isinstance(key, tuple) else key for key, korean in catalog.items() if korean}
+            texts = [(key[0] if isinstance(key, tuple) else key, korean) for key, korean in catalog.items()]
+            keys |= {key for key, korean in texts if korean and korean != key}
     return keys
 
 

@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class MessagingConfig(AppConfig):
     name = "apps.messaging"
-    verbose_name = "Messages"
+    verbose_name = _("Messages")
 
     def ready(self) -> None:
         from apps.billing.checking import register_count

@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class SubscriptionsConfig(AppConfig):
     name = "apps.subscriptions"
-    verbose_name = "Users and subscriptions"
+    verbose_name = _("Users and subscriptions")
 
     def ready(self) -> None:
         from apps.subscriptions.data_requests.copies import DOWNLOAD_KIND as COPY_KIND

@@ -4,7 +4,7 @@ from django.utils.translation import gettext_lazy
 
 class TenantsConfig(AppConfig):
     name = "apps.tenants"
-    verbose_name = "Applications and operators"
+    verbose_name = gettext_lazy("Applications and operators")
 
     def ready(self) -> None:
         from apps.tenants import openapi  # noqa: F401, registers itself

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext_noop as _
+
 from apps.tenants.models import Role
 
 SCOPES: dict[str, str] = {
-    "users:read": "Read and export users",
-    "users:write": "Create and change users, archive and erase them",
-    "subscriptions:read": "List and read subscriptions",
-    "subscriptions:write": "Register, change and end subscriptions",
-    "preferences:read": "Read categories, preferences, consents, their history and notices",
-    "preferences:write": "Change categories, preferences and consents, and close notices",
-    "suppressions:read": "Read the suppression list (masked)",
-    "suppressions:write": "Add and remove addresses of the suppression list",
-    "templates:read": "Read and preview templates",
-    "templates:write": "Create and change templates",
-    "media:read": "Read media files",
-    "media:write": "Upload and delete media files",
-    "messages:read": "Read messages and their events",
-    "messages:send": "Send and cancel messages",
-    "segments:read": "Read segments and count audiences",
-    "segments:write": "Create and change segments",
-    "campaigns:read": "Read campaigns and their figures",
-    "campaigns:write": "Create and change campaigns, send tests",
-    "campaigns:launch": "Schedule, launch, pause, resume and cancel campaigns",
-    "campaigns:approve": "Approve what others want to launch",
-    "receipts:write": "Report receipts for any subscription of the application",
-    "analytics:read": "Read statistics and reports",
-    "exports:write": "Export rows to files, and schedule reports",
-    "imports:write": "Import users and subscriptions from files",
-    "personal_data:read": "See external ids, properties and addresses unmasked in exports",
-    "billing:read": "Read plan, quotas, ledger and statements",
-    "billing:write": "Set alerts on quotas and credit",
-    "webhooks:read": "Read webhooks and their deliveries",
-    "webhooks:write": "Create, change and test webhooks, send deliveries again",
-    "settings:read": "Read the application's settings, keys and credentials (masked)",
-    "settings:write": "Change the application's settings, keys and credentials",
-    "audit:read": "Read and export the audit log",
+    "users:read": _("Read and export users"),
+    "users:write": _("Create and change users, archive and erase them"),
+    "subscriptions:read": _("List and read subscriptions"),
+    "subscriptions:write": _("Register, change and end subscriptions"),
+    "preferences:read": _("Read categories, preferences, consents, their history and notices"),
+    "preferences:write": _("Change categories, preferences and consents, and close notices"),
+    "suppressions:read": _("Read the suppression list (masked)"),
+    "suppressions:write": _("Add and remove addresses of the suppression list"),
+    "templates:read": _("Read and preview templates"),
+    "templates:write": _("Create and change templates"),
+    "media:read": _("Read media files"),
+    "media:write": _("Upload and delete media files"),
+    "messages:read": _("Read messages and their events"),
+    "messages:send": _("Send and cancel messages"),
+    "segments:read": _("Read segments and count audiences"),
+    "segments:write": _("Create and change segments"),
+    "campaigns:read": _("Read campaigns and their figures"),
+    "campaigns:write": _("Create and change campaigns, send tests"),
+    "campaigns:launch": _("Schedule, launch, pause, resume and cancel campaigns"),
+    "campaigns:approve": _("Approve what others want to launch"),
+    "receipts:write": _("Report receipts for any subscription of the application"),
+    "analytics:read": _("Read statistics and reports"),
+    "exports:write": _("Export rows to files, and schedule reports"),
+    "imports:write": _("Import users and subscriptions from files"),
+    "personal_data:read": _("See external ids, properties and addresses unmasked in exports"),
+    "billing:read": _("Read plan, quotas, ledger and statements"),
+    "billing:write": _("Set alerts on quotas and credit"),
+    "webhooks:read": _("Read webhooks and their deliveries"),
+    "webhooks:write": _("Create, change and test webhooks, send deliveries again"),
+    "settings:read": _("Read the application's settings, keys and credentials (masked)"),
+    "settings:write": _("Change the application's settings, keys and credentials"),
+    "audit:read": _("Read and export the audit log"),
 }
-"""For secret keys and roles. A publishable key has one scope, `sdk`, and no other can be added."""
+"""For secret keys and roles; in English, as the API's documents have them, and pages translate them. A publishable key has
+one scope, `sdk`, and no other can be added."""
 
 SDK_SCOPE = "sdk"
 
