@@ -89,6 +89,7 @@ def test_pages_take_few_queries_whatever_there_is(world, member):
             found[name] = len(queries)
         return found
 
+    counts()  # the first look makes the application's billing profile
     few = counts()
     assert {name: count for name, count in few.items() if count > 20} == {}
     for number in range(20):
