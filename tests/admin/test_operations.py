@@ -27,7 +27,7 @@ from tests.admin.pages import text_of
 from tests.factories import make_messages
 
 OPERATIONS = "/admin/operations/"
-PLATFORM_PAGES = ["", "queues/", "schedules/", "storage/", "switches/", "switches/sending/"]
+PLATFORM_PAGES = ["health/", "queues/", "schedules/", "storage/", "switches/", "switches/sending/"]
 QUERIES_MAX = 20
 ROLES = ["owner", "manager", "marketer", "analyst", "support"]
 

@@ -57,7 +57,7 @@ def platform(application):
 def test_who_runs_the_platform_sees_what_is_wrong_and_stops_sending(browse, platform):
     console = browse("root")
     for tab, name in (
-        ("", "health"),
+        ("health/", "health"),
         ("queues/", "queues"),
         ("schedules/", "schedules"),
         ("breakers/", "breakers"),

@@ -57,8 +57,7 @@ def timeline(message: Message, dispatch: Dispatch | None, batch: DispatchBatch |
     entries = []
     if dispatch is not None:
         entries.append(Entry(dispatch.created_at, _request_label(dispatch), "quiet"))
-    made = [(_("attempts"), message.attempts)] if message.attempts else []
-    entries.append(Entry(message.created_at, _("Message made"), "quiet", made))
+    entries.append(Entry(message.created_at, _("Message made"), "quiet"))
     events = message_events(message)
     credentials = _credentials(events)
     for event in events:
@@ -108,7 +107,8 @@ def _details(event: MessageEvent, credentials: Mapping[str, str]) -> list[tuple[
         "implied_by": _("known because it was"),
     }
     found = []
-    for name, value in noted.items():
+    order = list(words)
+    for name, value in sorted(noted.items(), key=lambda item: order.index(item[0]) if item[0] in words else len(order)):
         if name == "credential" and str(value) in credentials:
             value = admin_link("tenants.ChannelCredential", value, credentials[str(value)])
         if value not in (None, "", 0, {}, []):

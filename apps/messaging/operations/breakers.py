@@ -124,7 +124,7 @@ def _entry(request: HttpRequest, row: ChannelCredential, now_: Snapshot, now: da
         "failed_probes": row.breaker_failed_probes,
         "error": row.last_error,
         "limit": per_minute % {"count": number(limit)} if limit else _("no limit"),
-        "rate": per_minute % {"count": number(round(rate))} if rate else _("as fast as it goes"),
+        "rate_now": per_minute % {"count": number(round(rate))} if rate else _("as fast as it goes"),
         "sent": per_minute % {"count": number(round(sent))} if sent is not None else "–",
         "is_slowed": now_.is_slowed or now_.held_until is not None,
         "throttled": f"{now_.throttled_by}" if now_.throttled_at else "",

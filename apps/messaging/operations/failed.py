@@ -20,7 +20,6 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold import widgets
 
 from apps.messaging.models import MessageRequeue
 from apps.messaging.next_steps import next_step
@@ -68,7 +67,7 @@ class PeriodForm(forms.Form):
             (7, gettext_lazy("the last 7 days")),
             (30, gettext_lazy("the last 30 days")),
         ],
-        widget=widgets.UnfoldAdminSelectWidget(attrs={"data-submit": ""}),
+        widget=forms.Select(attrs={"class": "as-input", "data-submit": ""}),
     )
 
 

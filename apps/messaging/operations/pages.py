@@ -35,7 +35,12 @@ KEPT_SHOWN = 50
 
 
 @console_page(
-    "operations", "operations/", scope=PLATFORM, title=gettext_lazy("Operations"), icon="monitor_heart", area=AREA
+    "operations",
+    "operations/health/",
+    scope=PLATFORM,
+    title=gettext_lazy("Operations"),
+    icon="monitor_heart",
+    area=AREA,
 )
 def health_page(request: HttpRequest) -> HttpResponse:
     """What the platform stands on, checked now; what is not well comes with what to do."""
