@@ -11,8 +11,9 @@ from apps.messaging.models import Message
 from apps.subscriptions.data_requests.running import data_requests_run
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.tenants.access import key_digest
+from apps.tenants.accounts.models import Invitation
 from apps.tenants.models import ApiKey, Application, ChannelCredential, Membership, Operator, Role
-from apps.tenants.services import breaker_open
+from apps.tenants.services import breaker_open, membership_set
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.factories import make_messages
 
@@ -212,11 +213,15 @@ def test_settings_are_checked_with_the_field_named(world, member):
     assert "owner-" in history
 
 
-def test_an_invitation_makes_an_operator_with_a_role(world, member):
+def test_members_are_invited_and_get_other_roles(world, member):
     owner = member(Role.OWNER)
-    given = {"application": str(world.application.pk), "email": "New@Example.com", "role": "analyst"}
-    assert owner.post(address("tenants.Membership", "add"), given).status_code == 302
-    membership = Membership.objects.get(operator__email="new@example.com")
+    given = {"application": str(world.application.pk), "email": "New@Example.com", "name": "", "role": "analyst"}
+    assert owner.post(address("tenants.Invitation", "add"), given).status_code == 302
+    invitation = Invitation.objects.get(email="new@example.com")
+    assert (invitation.role, invitation.state) == ("analyst", "open")
+    assert owner.get(address("tenants.Membership", "add")).status_code == 403
+    somebody = Operator.objects.create_user("new@example.com", None)
+    membership = membership_set(operator=somebody, application=world.application, role=Role.ANALYST)
     assert owner.post(page_of(membership), {"role": "support"}).status_code == 302
     membership.refresh_from_db()
     assert membership.role == "support"

@@ -367,6 +367,7 @@ def test_an_application_is_not_there_from_outside_of_its_networks(client, owner,
     application_update(application=application, settings={"console_networks": ["203.0.113.0/24"]})
     come_in(client)
     listed = client.get("/admin/tenants/application/").content.decode()
+    assert "Not to be managed from your address, 127.0.0.1: Shop" in listed
     assert str(other_application.pk) in listed
     assert str(application.pk) not in listed
     assert client.get(f"/admin/tenants/application/{application.pk}/change/").status_code in (302, 404)

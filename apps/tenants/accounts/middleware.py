@@ -22,7 +22,7 @@ from apps.tenants.accounts import sessions
 from apps.tenants.accounts.networks import is_within
 from apps.tenants.accounts.second_factor import has_second_factor, must_have_second_factor
 from apps.tenants.audit.services import audit
-from apps.tenants.console.access import memberships_of
+from apps.tenants.console.access import is_open_here, memberships_of
 from apps.tenants.models import Operator
 
 PLACES = ("/admin/", "/account/")
@@ -69,6 +69,7 @@ class ConsoleMiddleware:
         if began is None or seen is None:
             session[BEGAN] = session[SEEN] = began = seen = now
             sessions.note_session(request)
+            _tell_closed(request, operator)
         too_old = now - began > settings.CONSOLE_SESSION_HOURS * 3_600
         if too_old or now - seen > settings.CONSOLE_IDLE_MINUTES * 60:
             audit("sign_out.expired", request=request, actor=operator, details={"idle": not too_old})
@@ -100,6 +101,16 @@ class ConsoleMiddleware:
             return False
         memberships = [] if operator.is_superuser else memberships_of(request)
         return must_have_second_factor(operator, memberships) and not has_second_factor(operator)
+
+
+def _tell_closed(request: HttpRequest, operator: Operator) -> None:
+    """Once a session: which applications are not there, from this address."""
+    if operator.is_superuser:
+        return
+    closed = [row.application.name for row in memberships_of(request) if not is_open_here(request, row.application)]
+    if closed:
+        told = {"names": ", ".join(closed), "address": client_address(request)}
+        messages.warning(request, _("Not to be managed from your address, %(address)s: %(names)s") % told)
 
 
 def _zone(operator: Operator) -> ZoneInfo:
