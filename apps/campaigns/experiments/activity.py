@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -57,7 +58,7 @@ def experiments_measure(*, now: datetime | None = None) -> int:
 
 
 @transaction.atomic
-def _measure(pk: object, now: datetime) -> bool:
+def _measure(pk: UUID, now: datetime) -> bool:
     rows = Experiment.objects.select_for_update(of=("self",), skip_locked=True)
     experiment = rows.select_related("campaign__dispatch", "campaign__application").filter(pk=pk).first()
     if experiment is None or experiment.measure_at is None or experiment.measure_at > now:

@@ -116,8 +116,9 @@ def plan_set(campaign: MessageCampaign, plan: ExperimentPlan | None) -> None:
         return
     present = Experiment.objects.filter(campaign_id=campaign.pk).first()
     experiment = present or Experiment(application=campaign.application, campaign=campaign)
+    unless_told = Experiment()
     for name in (*_BOUNDS, *_CHOICES):
-        setattr(experiment, name, plan.get(name, Experiment._meta.get_field(name).get_default()))
+        setattr(experiment, name, plan.get(name, getattr(unless_told, name)))
     _check_numbers(experiment)
     planned = plan.get("variants") or []
     _check_shares(planned)

@@ -194,8 +194,8 @@ def message_variant(request: HttpRequest, message: Message) -> Panel | None:
     order = message.dispatch
     if not order.variant or not grants_of(request).has("campaigns:read", message.application_id):
         return None
-    rows = VariantTally.objects.filter(application_id=message.application_id, pk=order.tally_id)
-    tally = rows.select_related("variant__experiment").first()
+    rows = VariantTally.objects.filter(application_id=message.application_id).select_related("variant")
+    tally = rows.filter(pk=order.tally_id).first() if order.tally_id else None
     name = str(tally.variant) if tally is not None else order.variant
     facts = [(_("Variant"), name)]
     if tally is not None:

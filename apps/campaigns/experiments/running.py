@@ -111,6 +111,7 @@ def parts_slice(campaign: MessageCampaign, *, limit: int, is_over_quota: bool) -
 
 
 def _rest_of(experiment: Experiment, dispatches: Any) -> Dispatch:
+    assert experiment.winner_id is not None
     tallies = VariantTally.objects.filter(application_id=experiment.application_id, part=Part.REST)
     tally_id = tallies.filter(variant_id=experiment.winner_id).values_list("pk", flat=True).get()
     # A requeue's copies are younger, and have the same row: the oldest is what the decision made.
@@ -208,6 +209,7 @@ def _decide(
 
 def _release_rest(row: MessageCampaign, experiment: Experiment, winner: Variant) -> None:
     """The winner's content once more, to those who have waited, with what was fixed at the launch."""
+    assert winner.dispatch_id is not None
     tested = Dispatch.objects.get(application_id=row.application_id, pk=winner.dispatch_id)
     tally = VariantTally.objects.create(application_id=row.application_id, variant=winner, part=Part.REST)
     begins, ends = ranges(experiment, variants_of(experiment)).rest

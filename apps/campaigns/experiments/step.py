@@ -158,11 +158,11 @@ class Page:
         self.flow, self.campaign = flow, flow.campaign
         post: Any = flow.request.POST if flow.is_post else None
         self.stored: Any = plan_of(self.campaign)
+        stored: dict[str, Any] = {} if self.stored is None else self.stored
         self.templates = MessageTemplate.objects.for_application(self.campaign.application).order_by("name")
-        self.form = PlanForm(post, initial={k: v for k, v in (self.stored or {}).items() if k != "variants"})
+        self.form = PlanForm(post, initial={k: v for k, v in stored.items() if k != "variants"})
         self.slots = [
-            Slot(self, letter, given, post)
-            for letter, given in zip(LETTERS, (self.stored or {}).get("variants", ()), strict=False)
+            Slot(self, letter, given, post) for letter, given in zip(LETTERS, stored.get("variants", []), strict=False)
         ]
 
     def is_valid(self) -> bool:
@@ -319,7 +319,7 @@ def _with_even_shares(flow: Flow) -> Page:
     letters = [letter for letter in LETTERS if f"v-{letter}-share_percent" in given]
     for letter, share in zip(letters, _even(max(1, len(letters))), strict=False):
         given[f"v-{letter}-share_percent"] = str(share)
-    flow.request.POST = given
+    flow.request.POST = given  # type: ignore[assignment]
     return Page(flow)
 
 

@@ -131,7 +131,7 @@ def test_the_figures_say_who_leads_and_how_sure_that_is(server, users, launched)
     assert second["best"] == second["higher_than_control"] == pytest.approx(0.858, abs=5e-3)
 
 
-# --- With what else a campaign may be ----------------------------------------------------------------------------------
+# --- With what else a campaign may be ---------------------------------------------------------------------------------
 
 
 def test_a_quota_reserves_for_who_gets_something_and_gives_back_what_a_cancel_leaves(
