@@ -155,7 +155,7 @@ def test_errors_are_said_with_their_line(shop):
     shown = fragment(shop, "push", {"title": "Hi", "body": "one\n{{ name", "data": {}, "options": {}})
     assert "Text, line 2" in shown
     shown = fragment(shop, "push", {"title": "Hi", "body": "There", "data": {}, "options": {"badge": "many"}})
-    assert "options.badge" in shown
+    assert "Number on the app&#x27;s icon: must be a whole number" in shown
     assert "There" in shown
 
 

@@ -468,7 +468,7 @@ class AudienceField(JSONObjectField):
     """Criteria of an audience. Everybody (`{}`) has to be chosen: an empty field is an error. What a script cannot have
     meant, such as a row without a value, is refused here with its place; segments are looked up by the service."""
 
-    widget = AudienceBuilder
+    widget = AudienceBuilder  # type: ignore[assignment]
     default_error_messages = {"required": _("Say who gets it: everybody, or the conditions.")}
 
     def __init__(self, *, application_id: UUID | str | None = None, channel_type: str = "", **kwargs: Any) -> None:

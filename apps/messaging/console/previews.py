@@ -1,6 +1,6 @@
 """Live previews: a content as its recipient sees it, on each channel.
 
-`preview_fragment` renders a template for somebody and draws it; `drawn` draws what was rendered already, for the page of
+`preview_fragment` renders a template for somebody and draws it; `drawn` draws what was rendered already, for a page of
 a message: `{% include preview.template %}` with its answer as `preview`.
 """
 
@@ -161,7 +161,7 @@ def _rendered(
         source = replace(source, is_personalised=True)
     source, refused = prepared_or_as_is(application, source)
     if refused:
-        problems.append(refused)
+        problems.append(_named(source.channel_type, refused))
     known: dict[str, Any] = {}
     names: list[str] = []
     try:
@@ -172,12 +172,13 @@ def _rendered(
             shown = Content(source.title, source.body, source.data, source.options)
         else:
             found = preview(application, source, known)
-            problems += [text for text in found.problems if text not in problems]
+            named = [_named(source.channel_type, text) for text in found.problems]
+            problems += [text for text in named if text not in problems]
             shown = Content(found.title, found.body, found.data, source.options)
     except (TemplateSyntaxError, RenderError) as error:
         return {"problems": [*problems, _said(source.channel_type, error)], "preview": None, "missing": []}
     except SignalError as error:
-        named = [f"{problem.field}: {problem.message}" for problem in error.details]
+        named = [_named(source.channel_type, f"{problem.field}: {problem.message}") for problem in error.details]
         return {"problems": [*problems, *(named or [error.message])], "preview": None, "missing": []}
     missing = _missing(names, {**source.variables, **known}) if user else []
     return {
@@ -190,13 +191,23 @@ def _rendered(
 
 def _said(channel: str, error: TemplateSyntaxError | RenderError) -> str:
     """With the name that the editor has for the field, and the line."""
-    place = error.field.replace("_template", "", 1)
-    name = aliases_of(channel).get(place, "")
-    label = str(content_form(channel).base_fields[name].label) if name else place
+    label = _label(channel, error.field)
     if not error.line:
         return f"{label}: {error.message}"
     facts = {"field": label, "line": error.line, "message": error.message}
     return _("%(field)s, line %(line)s: %(message)s") % facts
+
+
+def _label(channel: str, place: str) -> str:
+    """What the editor calls a place of the content: `options.badge` → Number on the app's icon."""
+    name = aliases_of(channel).get(place.replace("_template", "", 1), "")
+    return str(content_form(channel).base_fields[name].label) if name else place
+
+
+def _named(channel: str, problem: str) -> str:
+    """A problem, `options.badge: why`, with the name that the editor has for the place."""
+    place, colon, message = problem.partition(": ")
+    return f"{_label(channel, place)}: {message}" if colon and " " not in place else problem
 
 
 def language_of(source: ContentSource, language: str) -> str:
@@ -443,16 +454,15 @@ def content_offers(request: HttpRequest) -> HttpResponse:
         ChannelType.SMS,
         ChannelType.KAKAO_TALK,
     )
+    images = offered_media(application, MediaKind.IMAGE) if may_see_files else []
+    is_mail = channel == ChannelType.EMAIL
+    files = offered_media(application, MediaKind.ATTACHMENT) if may_see_files and is_mail else []
     context = {
         "channel": channel,
         "variables": offered_variables(application),
-        "images": offered_media(application, MediaKind.IMAGE) if may_see_files else [],
-        "files": offered_media(application, MediaKind.ATTACHMENT)
-        if may_see_files and channel == ChannelType.EMAIL
-        else [],
+        "images": [item | {"picture": picture(item["url"])} for item in images],
+        "files": files,
         "kakao": offered_kakao(application) if channel == ChannelType.KAKAO_TALK else [],
         "may_see_users": grants.has("users:read", application.pk),
     }
-    for item in [*context["images"], *context["files"]]:
-        item["picture"] = picture(item["url"])
     return TemplateResponse(request, "admin/console/editor/offers.html", context)

@@ -150,13 +150,15 @@ def form_at(place: Place) -> type[forms.ModelForm[MessageTemplate]]:
 
     class Form(editor, TemplateForm):  # type: ignore[misc, valid-type]
         def __init__(self, data: Any = None, files: Any = None, **kwargs: Any) -> None:
-            instance = kwargs.get("instance")
-            is_there = instance is not None and not instance._state.adding
-            stored = (place.content_in(instance) or {}) if is_there else {}
-            application = instance.application if is_there else None
-            super().__init__(data, files=files, application=application, stored=stored, **kwargs)
-            if is_there and place.language:
-                self.base_options = _options_of(instance, place)
+            row: MessageTemplate | None = kwargs.get("instance")
+            there = row if row is not None and not row._state.adding else None
+            kwargs |= {
+                "application": there.application if there else None,
+                "stored": (place.content_in(there) or {}) if there else {},
+            }
+            super().__init__(data, files=files, **kwargs)
+            if there is not None and place.language:
+                self.base_options = _options_of(there, place)
 
     return Form
 
@@ -401,7 +403,7 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
         return HttpResponseRedirect(self.address_of(row.pk))
 
 
-_EMPTY = (("title", ""), ("body", ""), ("data", {}), ("options", {}))
+_EMPTY: tuple[tuple[str, Any], ...] = (("title", ""), ("body", ""), ("data", {}), ("options", {}))
 
 
 def shown_version(
