@@ -13,6 +13,7 @@ from apps.analytics.fills import fill_all
 from apps.analytics.models import AudienceDay
 from apps.analytics.selectors import days_of, message_totals
 from apps.billing.checking import differences
+from apps.campaigns.experiments.models import VariantTally
 from apps.campaigns.management.commands import _history_plan as plan
 from apps.campaigns.management.commands.seed_demo import read_state
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign
@@ -44,6 +45,10 @@ def test_thirty_days_that_agree_with_each_other(shop, tmp_path):
     assert not Message.objects.filter(status__in=("pending", "errored")).exists()
     assert not Message.objects.filter(sent_at__gt=timezone.now()).exists()
     assert sent.filter(status=CampaignStatus.CANCELED).count() == 1
+    [tested] = sent.filter(has_variants=True)
+    tallies = VariantTally.objects.filter(variant__experiment__campaign=tested)
+    assert sum(tally.total for tally in tallies) == tested.total_recipients
+    assert len(tallies) == 2
 
     while fill_all():
         pass

@@ -71,6 +71,15 @@ TEMPLATES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 """Name, and its versions: title and body."""
 
 
+class Words(NamedTuple):
+    """What a variant of an A/B test says, and how many of a hundred who received it opened it."""
+
+    title: str
+    body: str
+    opened: float
+    name: str = ""
+
+
 class Past(NamedTuple):
     """A campaign that was sent."""
 
@@ -90,6 +99,8 @@ class Past(NamedTuple):
     purpose: Purpose = Purpose.MARKETING
     category: str = "offers"
     status: CampaignStatus = CampaignStatus.COMPLETED
+    others: tuple[Words, ...] = ()
+    """Further variants, if it was an A/B test."""
 
 
 _PUSH, _EMAIL, _SMS = ChannelType.PUSH, ChannelType.EMAIL, ChannelType.SMS
@@ -114,7 +125,7 @@ CAMPAIGNS = (
     Past(16, 20, "심야 특가 (잘못된 링크로 중단)", _PUSH, "(광고) 심야 특가", "오늘 밤만! 스니커즈 50%.", 40, 2.2, 44, 3.0, status=CampaignStatus.CANCELED),
     Past(15, 10, "주말 편집숍 레터 46호", _EMAIL, "(광고) 블랙프라이데이 준비하기", "<h1>주말 편집숍</h1><p>찜 목록을 정리할 시간이에요.</p>", 95, 2.5, 41, 20.6, category=_NEW),
     Past(14, 18, "포인트 소멸 예정", _PUSH, "포인트가 곧 사라져요", "이번 달 말에 사라지는 포인트를 확인하세요.", 31, 1.8, 67, 19.7, *_INFORM),
-    Past(12, 11, "블랙프라이데이 D-3", _PUSH, "(광고) 블랙프라이데이 D-3", "찜한 상품의 할인가를 먼저 공개합니다.", 66, 2.1, 62, 12.8),
+    Past(12, 11, "블랙프라이데이 D-3", _PUSH, "(광고) 블랙프라이데이 D-3", "찜한 상품의 할인가를 먼저 공개합니다.", 66, 2.1, 62, 12.8, others=(Words("(광고) 3일 뒤, 찜한 상품이 반값", "미리 담아 두고 오픈과 동시에 받으세요.", 15.6, "반값을 앞에"),)),
     Past(11, 12, "매장 픽업 안내", _KAKAO, "", "#{name}님, 주문하신 상품을 매장에서 찾아가세요.", 80, 3.5, 94, 0.0, *_INFORM),
     Past(9, 8, "블랙프라이데이 오픈", _PUSH, "(광고) 블랙프라이데이 오픈!", "최대 80% 할인. 지금 시작합니다.", 92, 2.6, 69, 21.3),
     Past(9, 9, "블랙프라이데이 오픈 (메일)", _EMAIL, "(광고) 최대 80%, 지금 시작합니다", "<h1>블랙프라이데이</h1><p>카테고리별 최저가를 한눈에.</p>", 95, 2.3, 46, 27.9),

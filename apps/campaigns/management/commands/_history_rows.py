@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 from django.utils import timezone
 
+from apps.campaigns.experiments.models import LETTERS, Experiment, Part, Variant, VariantTally, WinnerBy
 from apps.campaigns.management.commands._history_plan import (
     MARKETER,
     ORDER_MESSAGES,
     REASONS,
     TYPES,
     Past,
+    Words,
 )
 from apps.campaigns.management.commands.seed_demo import ANDROID, IOS, fcm_token
 from apps.campaigns.models import CampaignStatus, MessageCampaign
@@ -78,27 +81,75 @@ def campaign_make(application: Application, past: Past, at: datetime, used: Used
     campaign._history_date = at - timedelta(hours=2)  # type: ignore[attr-defined]
     campaign._change_reason = MARKETER  # type: ignore[attr-defined]
     campaign.save(force_insert=True)
-    order = _order(application, at, past.channel, past.title, past.body, campaign_id=campaign.pk, purpose=past.purpose)
-    campaign.dispatch = order
-    first = _range_at(at)
-    figures = _messages_make(
-        order,
-        first,
-        types=TYPES[past.channel],
-        share=past.share,
-        rates=(past.failed, past.received, past.opened),
-        reasons=REASONS[past.channel],
-        is_canceled=past.status == CampaignStatus.CANCELED,
-    )
-    _batch(order, first, figures["messages"], TYPES[past.channel][0])
-    campaign.total_recipients = figures["messages"]
-    campaign.successful_count = figures["sent"]
-    campaign.failed_count = figures["failed"]
-    campaign.received_count = figures["received"]
-    campaign.converted_count = figures["converted"]
+    experiment = _experiment(campaign, at) if past.others else None
+    words = [Words(past.title, past.body, past.opened), *past.others]
+    for place, own in enumerate(words):
+        letter = LETTERS[place] if experiment else ""
+        order = _order(
+            application,
+            at,
+            past.channel,
+            own.title,
+            own.body,
+            campaign_id=campaign.pk,
+            purpose=past.purpose,
+            variant=letter,
+        )
+        campaign.dispatch = campaign.dispatch or order
+        first = _range_at(at)
+        figures = _messages_make(
+            order,
+            first,
+            types=TYPES[past.channel],
+            shares=(past.share * place / len(words), past.share * (place + 1) / len(words)),
+            rates=(past.failed, past.received, own.opened),
+            reasons=REASONS[past.channel],
+            is_canceled=past.status == CampaignStatus.CANCELED,
+        )
+        _batch(order, first, figures["messages"], TYPES[past.channel][0])
+        if experiment:
+            _variant(experiment, letter, own, order, figures, share=100 // len(words))
+        campaign.total_recipients += figures["messages"]
+        campaign.successful_count += figures["sent"]
+        campaign.failed_count += figures["failed"]
+        campaign.received_count += figures["received"]
+        campaign.converted_count += figures["converted"]
+        used.add(at, past.channel, figures["messages"], figures["sent"])
     campaign.save_without_historical_record()  # type: ignore[attr-defined]
-    _run(_FAILURES, {"campaign_id": campaign.pk, "application_id": application.pk, **_bounds(first)})
-    used.add(at, past.channel, figures["messages"], figures["sent"])
+    _run(_FAILURES, {"campaign_id": campaign.pk, "application_id": application.pk})
+
+
+def _experiment(campaign: MessageCampaign, at: datetime) -> Experiment:
+    campaign.has_variants = True
+    return Experiment.objects.create(
+        application_id=campaign.application_id, campaign=campaign, winner_by=WinnerBy.HAND, created_at=at
+    )
+
+
+def _variant(
+    experiment: Experiment, letter: str, own: Words, order: Dispatch, figures: dict[str, int], *, share: int
+) -> None:
+    variant = Variant.objects.create(
+        application_id=experiment.application_id,
+        experiment=experiment,
+        letter=letter,
+        name=own.name,
+        share_percent=share,
+        title=own.title,
+        body=own.body,
+        dispatch_id=order.pk,
+    )
+    tally = VariantTally.objects.create(
+        application_id=experiment.application_id,
+        variant=variant,
+        part=Part.TEST,
+        total=figures["messages"],
+        successful=figures["sent"],
+        failed=figures["failed"],
+        received=figures["received"],
+        converted=figures["converted"],
+    )
+    Dispatch.objects.filter(pk=order.pk).update(tally_id=tally.pk)
 
 
 def order_message_make(application: Application, at: datetime, chance: random.Random, used: Used) -> None:
@@ -114,7 +165,7 @@ def order_message_make(application: Application, at: datetime, chance: random.Ra
         order,
         first,
         types=TYPES[ChannelType.PUSH],
-        share=100,
+        shares=(0, 100),
         rates=(1.2, 84, 38),
         reasons=("Unregistered",),
         user=user,
@@ -164,7 +215,7 @@ def _messages_make(
     first: IdRange,
     *,
     types: tuple[str, ...],
-    share: int,
+    shares: tuple[float, float],
     rates: tuple[float, float, float],
     reasons: tuple[str, ...],
     is_canceled: bool = False,
@@ -172,7 +223,8 @@ def _messages_make(
 ) -> dict[str, int]:
     """Messages of a share of who can be reached, and their events; how many of each state there are.
 
-    `rates`: per hundred, failed of all, received of the sent, opened of the received.
+    `shares`: from where to where, of a hundred who could be reached. `rates`: per hundred, failed of all, received of
+    the sent, opened of the received.
     """
     failed, received, opened = rates
     parameters = {
@@ -183,7 +235,9 @@ def _messages_make(
         "channel_type": order.channel_type,
         "types": list(types),
         "user_id": user.pk if user else None,
-        "share": share,
+        "share_from": shares[0] * 100,
+        "share_to": shares[1] * 100,
+        "campaign_salt": str(order.campaign_id or order.pk),
         "salt": str(order.pk),
         "at": order.created_at,
         "now": timezone.now(),
@@ -246,15 +300,18 @@ _MESSAGES = """
                 FROM subscriptions_subscription
                 WHERE application_id = %(application_id)s AND type = ANY(%(types)s) AND subscription_status > 0
                   AND NOT is_archived AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
-                  AND lot(id, %(salt)s, 5) < %(share)s * 100
+                  AND lot(id, %(campaign_salt)s, 5) >= %(share_from)s
+                  AND lot(id, %(campaign_salt)s, 5) < %(share_to)s
                 LIMIT %(limit)s
             ) s
         ) s
     ) s
 """
-_LOT = "(('x' || substr(md5(id::text || %(salt)s || '{n}'), 1, 7))::bit(28)::int %% 10000)"
-for _n in range(1, 6):
-    _MESSAGES = _MESSAGES.replace(f"lot(id, %(salt)s, {_n})", _LOT.format(n=_n))
+_MESSAGES = re.sub(
+    r"lot\(id, (%\(\w+\)s), (\d)\)",
+    r"(('x' || substr(md5(id::text || \1 || '\2'), 1, 7))::bit(28)::int %% 10000)",
+    _MESSAGES,
+)
 _EVENTS_OF = (
     ("successful", "sent_at", "01"),
     ("failed", "failed_at", "04"),
@@ -274,7 +331,8 @@ _FIGURES = """
 _FAILURES = """
     INSERT INTO campaigns_campaignfailure (id, application_id, campaign_id, reason, count)
     SELECT gen_random_uuid(), %(application_id)s, %(campaign_id)s, error_reason, count(*)
-    FROM messaging_message WHERE id BETWEEN %(first)s AND %(last)s AND error_reason IS NOT NULL GROUP BY error_reason
+    FROM messaging_message WHERE campaign_id = %(campaign_id)s AND application_id = %(application_id)s
+      AND error_reason IS NOT NULL GROUP BY error_reason
 """
 
 
