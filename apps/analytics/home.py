@@ -134,13 +134,13 @@ def today_section(request: HttpRequest, application: Application) -> Shown:
     found = figures_of(request, application)
     now, before = found["totals"], found["last_week"]
     waiting = sum(waiting_of(request, application).values())
-    rows = list_address("messaging.Message", application=application.pk, added="24h")
+    rows = list_address("messaging.Message", application=application.pk, since=found["today"])
     settled, settled_before = now["sent"] + now["failed"], before["sent"] + before["failed"]
     cards = [
         {
             "label": _("Sent"),
             "value": number(now["sent"]),
-            "address": f"{rows}&status=successful",
+            "address": rows,
             **_against(
                 now["sent"],
                 before["sent"],
@@ -214,9 +214,12 @@ def _rate_card(
     new, old = rate(*now), rate(*before)
     if new is not None and old is not None:
         points = round(100 * (new - old), 1)
-        card["change"] = NO_CHANGE if not points else _("%(points)s points") % {
-            "points": f"{'+' if points >= 0 else '−'}{formats.number_format(abs(points), 1)}"
-        }
+        card["change"] = (
+            NO_CHANGE
+            if not points
+            else _("%(points)s points")
+            % {"points": f"{'+' if points >= 0 else '−'}{formats.number_format(abs(points), 1)}"}
+        )
         if abs(points) >= 1:
             card["tone"] = "good" if (points > 0) is is_good else "bad"
         card["note"] += " · " + _("last week %(share)s") % {"share": share(*before)}
