@@ -196,7 +196,8 @@ def test_a_user_is_put_into_the_test_group_and_found_there(server, stranger, ann
     assert anna["is_test"] is False
     data = server.patch(f"users/{anna['id']}", {"is_test": True}).json()["data"]
     assert (data["is_test"], data["properties"]) == (True, anna["properties"])
-    assert [one["external_id"] for one in server.get("users?is_test=true").json()["data"]] == ["bert", "anna"]
+    found = server.get("users?is_test=true").json()
+    assert [one["external_id"] for one in found.get("data", [])] == ["bert", "anna"], found
     assert server.get("users?is_test=false").json()["data"] == []
     assert stranger.get("users?is_test=true").json()["data"] == []
     assert server.patch(f"users/{anna['id']}", {"is_test": "x"}).status_code == 400

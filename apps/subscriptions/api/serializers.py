@@ -124,14 +124,12 @@ class RegisteredAnswer(SubscriptionAnswer):
 class UserCreateInput(StrictSerializer):
     external_id = Text(max_length=EXTERNAL_ID_MAX)
     properties = JSONObject(required=False)
-    is_test = serializers.BooleanField(required=False, help_text="Whether the user is in the test group")
+    is_test = TrueOrFalse(required=False, help_text="Whether the user is in the test group")
 
 
 class UserUpdateInput(StrictSerializer):
-    properties = JSONObject(
-        required=False, help_text="Each takes the place of the one of that name; null removes it"
-    )
-    is_test = serializers.BooleanField(required=False, help_text="Whether the user is in the test group")
+    properties = JSONObject(required=False, help_text="Each takes the place of the one of that name; null removes it")
+    is_test = TrueOrFalse(required=False, help_text="Whether the user is in the test group")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
@@ -140,6 +138,8 @@ class UserUpdateInput(StrictSerializer):
 
 
 class UserFilters(StrictSerializer):
+    from_text = True
+
     external_id = serializers.CharField(max_length=EXTERNAL_ID_MAX, required=False, trim_whitespace=False)
     is_test = serializers.BooleanField(required=False, help_text="Only of the test group, or only others")
 

@@ -98,6 +98,8 @@ def data_requests(applications: Sequence[UUID] | None, is_running: bool) -> list
             begun=Min("created_at"),
             ended=Max("finished_at"),
             who=Min("requested_by"),
+            at=Min("section"),
+            sections=Min("sections"),
             one=Min(Cast("pk", TextField())),
         )
         .order_by("-begun")[:SHOWN]
@@ -114,7 +116,9 @@ def _order(order: Mapping[str, Any]) -> Work:
         state, colour = _("Failed"), "danger"
     elif order["canceled"] == total:
         state, colour = _("Canceled"), "default"
+    percent = int(100 * (total - working) / total)
     if total == 1:
+        percent = int(100 * order["at"] / order["sections"]) if order["sections"] else 0
         address = reverse("admin:subscriptions_datarequest_change", args=[order["one"]])
         line = ""
     else:
@@ -129,7 +133,7 @@ def _order(order: Mapping[str, Any]) -> Work:
         is_running=bool(working),
         state=state,
         colour=colour,
-        percent=int(100 * (total - working) / total) if working else None,
+        percent=min(99, percent) if working else None,
         line=line,
         address=address,
         cancel=reverse("admin:subscriptions_datarequest_do", args=[order["one"], "cancel"])
