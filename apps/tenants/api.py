@@ -335,7 +335,9 @@ class CredentialOutput(serializers.Serializer[Any]):
     is_active = serializers.BooleanField()
     breaker_opened_at = serializers.DateTimeField(allow_null=True, help_text="Since when nothing is sent by it.")
     breaker_reason = serializers.CharField()
-    breaker_cause = serializers.CharField(help_text="`mismatch`, `refused` or `outage`; empty when it is closed.")
+    breaker_cause = serializers.CharField(
+        help_text="`mismatch`, `refused`, `outage` or `held` by an operator; empty when it is closed."
+    )
     breaker_probe_at = serializers.DateTimeField(
         allow_null=True, help_text="When a few messages will try whether it works again."
     )
