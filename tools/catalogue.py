@@ -127,10 +127,12 @@ def texts_of_template(source: str) -> Iterator[Text]:
 
 def names_of_fields() -> Iterator[Text]:
     """Names that Django makes of attributes' (`created_at` → "created at"), which the console has translated."""
-    from apps.tenants.console.apps import fields_with_made_names
+    from apps.tenants.console.apps import fields_with_made_names, models_with_made_names
 
     with translation.override("en"):
         yield from {Text(str(field.verbose_name)) for field in fields_with_made_names()}
+        for model in models_with_made_names():
+            yield from (Text(str(model._meta.verbose_name)), Text(str(model._meta.verbose_name_plural)))
 
 
 REFUSALS = {

@@ -28,6 +28,7 @@ from apps.analytics.models.reports import ReportRun, ReportSchedule, RunState
 from apps.analytics.reports import preview, services
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedHistoryAdmin
+from apps.tenants.console.formats import day, number
 from apps.tenants.console.lists import ApplicationFilter, link_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, table_panel
 from apps.tenants.models import Role
@@ -148,7 +149,7 @@ class ReportScheduleAdmin(ScopedHistoryAdmin):
                 (_("period"), _("state"), _("attempts"), _("delivered"), _("last error")),
                 [
                     (
-                        admin_link("analytics.ReportRun", run.pk, f"{run.period_start:%Y-%m-%d}"),
+                        admin_link("analytics.ReportRun", run.pk, day(run.period_start)),
                         badge(STATE_COLOURS[run.state], run.get_state_display()),
                         run.attempts,
                         len(run.delivered_to),
@@ -208,8 +209,8 @@ class ReportRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("delivered"))
     def delivered(self, row: ReportRun) -> str:
-        return f"{len(row.delivered_to):,}"
+        return number(len(row.delivered_to))
 
     @admin.display(description=gettext_lazy("refused"))
     def rejected(self, row: ReportRun) -> str:
-        return f"{len(row.refused):,}"
+        return number(len(row.refused))

@@ -72,13 +72,13 @@ def failures(overview: Answer, application: Application) -> Section:
                 list_address("messaging.Message", **address, reason=row["reason"]),
                 row["reason"] or "–",
             ),
-            number(row['messages']),
+            number(row["messages"]),
             percent(row["share"]),
         )
         for row in overview["failures"][:ROWS_MAX]
     ]
     rows += [
-        (_("put off: %(reason)s") % {"reason": row["reason"] or "–"}, number(row['messages']), percent(row["share"]))
+        (_("put off: %(reason)s") % {"reason": row["reason"] or "–"}, number(row["messages"]), percent(row["share"]))
         for row in overview["put_off"][:ROWS_MAX]
     ]
     return _table(_("Failed, by reason"), (_("reason"), _("messages"), _("share")), rows)
@@ -131,15 +131,15 @@ def subscriptions(answer: Answer) -> Section:
     )
     now, before = answer["totals"], answer["before"]
     section["note"] = _("gained %(gained)s, lost %(lost)s; before %(gained_before)s and %(lost_before)s") % {
-        "gained": number(now['gained']),
-        "lost": number(now['lost']),
-        "gained_before": number(before['gained']),
-        "lost_before": number(before['lost']),
+        "gained": number(now["gained"]),
+        "lost": number(now["lost"]),
+        "gained_before": number(before["gained"]),
+        "lost_before": number(before["lost"]),
     }
     section["more"] = {
         "headers": [_("lost because"), _("says"), _("subscriptions")],
         "rows": [
-            [row["label"], row["source"], number(row['subscriptions'])] for row in answer["lost_by_reason"][:ROWS_MAX]
+            [row["label"], row["source"], number(row["subscriptions"])] for row in answer["lost_by_reason"][:ROWS_MAX]
         ],
     }
     return section
@@ -159,8 +159,8 @@ def active_users(answer: Answer) -> Section:
     if items:
         last = items[-1]["users"]
         section["note"] = _("%(total)s users, %(reachable)s of them can be reached") % {
-            "total": number(last['total']),
-            "reachable": number(last['reachable']),
+            "total": number(last["total"]),
+            "reachable": number(last["reachable"]),
         }
     return section
 
@@ -178,7 +178,7 @@ def waiting(answer: Answer, title: str) -> Section:
             Line(_("messages"), COLOURS["received"], [item["messages"] for item in items]),
         ),
         [_("time"), _("messages"), _("share")],
-        [[_bucket(item), number(item['messages']), percent(item["share"])] for item in items],
+        [[_bucket(item), number(item["messages"]), percent(item["share"])] for item in items],
     )
     shares = {"p50": "50 %", "p90": "90 %", "p99": "99 %"}
     told = answer["percentiles"]
@@ -192,10 +192,10 @@ def sdk(answer: Answer) -> Section:
     rows = [
         (
             f"{item['platform']} {item['sdk_version']}",
-            number(item['initialisations']),
+            number(item["initialisations"]),
             percent(item["registrations"]["rate"]),
             percent(item["identifications"]["rate"]),
-            number(item['client_errors']),
+            number(item["client_errors"]),
         )
         for item in answer["items"][:ROWS_MAX]
     ]
@@ -209,7 +209,7 @@ def sdk(answer: Answer) -> Section:
         }
     section["more"] = {
         "headers": [_("client error"), _("times")],
-        "rows": [[row["label"], number(row['count'])] for row in answer["client_errors"][:ROWS_MAX]],
+        "rows": [[row["label"], number(row["count"])] for row in answer["client_errors"][:ROWS_MAX]],
     }
     return section
 
@@ -232,7 +232,7 @@ def costs(answer: Answer) -> Section:
                 dict(ChannelType.choices).get(row["channel_type"], row["channel_type"]),
                 _used(row["daily_used"], row["daily_quota"], row["daily_share"]),
                 _used(row["monthly_used"], row["monthly_quota"], row["monthly_share"]),
-                number(row['open']),
+                number(row["open"]),
             ]
             for row in answer["quotas"]
         ],
@@ -244,9 +244,7 @@ def costs(answer: Answer) -> Section:
 
 
 def _chart(title: str, labels: Sequence[str], lines: Sequence[Line], *, wide: bool = False) -> Section:
-    rows = [
-        [label, *(number(line.values[n]) for line in lines)] for n, label in enumerate(labels)
-    ]
+    rows = [[label, *(number(line.values[n]) for line in lines)] for n, label in enumerate(labels)]
     picture = line_chart(title, labels, lines, width=WIDE if wide else NARROW)
     section = _section(title, picture, [_("time"), *(line.label for line in lines)], rows)
     section["legend"] = lines
@@ -288,7 +286,7 @@ def _headers() -> tuple[str, ...]:
 
 def _figures(item: Answer) -> list[str]:
     rates = item["rates"]
-    return [number(item['sent']), number(item['failed']), percent(rates["receipt"]), percent(rates["open"])]
+    return [number(item["sent"]), number(item["failed"]), percent(rates["receipt"]), percent(rates["open"])]
 
 
 def _moments(answer: Answer) -> list[str]:
@@ -320,4 +318,4 @@ def tone(share: float | None, *, is_good: bool) -> str:
 
 
 def _used(count: int, limit: int | None, share: float | None) -> str:
-    return number(count) if limit is None else f"{count:,} / {limit:,} ({percent(share)})"
+    return number(count) if limit is None else f"{number(count)} / {number(limit)} ({percent(share)})"

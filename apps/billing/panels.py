@@ -20,6 +20,7 @@ from apps.billing.services.ledger import credit_left
 from apps.billing.services.quota import billing_of
 from apps.billing.statements import channel_label, months_of, plain
 from apps.tenants.console.access import grants_of
+from apps.tenants.console.formats import moment, number
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, panel_for, table_panel
 from apps.tenants.models import Application
 
@@ -32,7 +33,7 @@ def used_bar(used: int, quota: int | None, resets_at: datetime) -> SafeString:
     """How much is used, as a bar with its figures; of a period that is over, nothing is."""
     used = used if resets_at > timezone.now() else 0
     if quota is None:
-        return format_html("{}", f"{used:,}")
+        return format_html("{}", number(used))
     if quota == 0:
         return format_html("{}", _("not included"))
     percent = min(100, 100 * used // quota)
@@ -43,7 +44,7 @@ def used_bar(used: int, quota: int | None, resets_at: datetime) -> SafeString:
         percent,
         percent,
         _COLOURS[percent >= 80],
-        f"{used:,} / {quota:,} ({percent} %)",
+        f"{number(used)} / {number(quota)} ({percent} %)",
     )
 
 
@@ -120,5 +121,5 @@ def _alert_line(alert: BillingAlert) -> SafeString:
     return format_html(
         "{} · {}",
         admin_link("billing.BillingAlert", alert.pk, headline(alert)),
-        f"{alert.created_at:%Y-%m-%d %H:%M} UTC",
+        moment(alert.created_at),
     )

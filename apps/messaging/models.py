@@ -404,7 +404,7 @@ class MessageEvent(models.Model):
         indexes = (BrinIndex(fields=("position",), name="message_event_position", autosummarize=True),)
 
     def __str__(self) -> str:
-        return f"{self.event_type} · {self.message_id}"
+        return f"{self.get_event_type_display()} · {self.message_id}"
 
 
 class GatewayRequest(models.Model):

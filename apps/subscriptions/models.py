@@ -267,4 +267,4 @@ class SubscriptionEvent(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.event_type} · {self.subscription_id}"
+        return f"{self.get_event_type_display()} · {self.subscription_id}"

@@ -138,7 +138,7 @@ class Membership(models.Model):
         constraints = (models.UniqueConstraint(fields=("operator", "application"), name="one_role_per_application"),)
 
     def __str__(self) -> str:
-        return f"{self.operator} · {self.application} · {self.role}"
+        return f"{self.operator} · {self.application} · {self.get_role_display()}"
 
 
 M = TypeVar("M", bound=models.Model)
@@ -201,8 +201,8 @@ class Provider(models.TextChoices):
     SOLAPI = "solapi", "Solapi (SMS)"
     TWILIO = "twilio", "Twilio (SMS)"
     NHN_SMS = "nhn_sms", "NHN Cloud (SMS)"
-    SOLAPI_KAKAO = "solapi_kakao", "Solapi (Alimtalk)"
-    NHN_KAKAO = "nhn_kakao", "NHN Cloud (Alimtalk)"
+    SOLAPI_KAKAO = "solapi_kakao", _("Solapi (Alimtalk)")
+    NHN_KAKAO = "nhn_kakao", _("NHN Cloud (Alimtalk)")
     IN_APP = "in_app", _("In-app")
 
 

@@ -40,8 +40,8 @@ SCOPES: dict[str, str] = {
     "settings:write": _("Change the application's settings, keys and credentials"),
     "audit:read": _("Read and export the audit log"),
 }
-"""For secret keys and roles; in English, as the API's documents have them, and pages translate them. A publishable key has
-one scope, `sdk`, and no other can be added."""
+"""For secret keys and roles, in English as in the API's documents; pages translate it. A publishable key has one scope,
+`sdk`, and no other can be added."""
 
 SDK_SCOPE = "sdk"
 

@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.safestring import SafeString
@@ -34,6 +35,7 @@ from apps.tenants.audit.services import audit
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin
+from apps.tenants.console.formats import number
 from apps.tenants.console.forms import add_refusal
 from apps.tenants.console.list_links import ListLink, list_link_for
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter
@@ -137,14 +139,14 @@ class ExportAdmin(ReadOnlyAdmin):
         ]
 
     def _progress(self, row: Export) -> dict[str, Any]:
-        rows = _("%(rows)s rows") % {"rows": f"{row.rows_written:,}"}
+        rows = _("%(rows)s rows") % {"rows": number(row.rows_written)}
         return {
             "is_open": row.state in OPEN_STATES,
             "address": reverse("admin:analytics_export_progress", args=[row.pk]),
             "colour": STATE_COLOURS[row.state],
             "label": ExportState(row.state).label,
             "percent": int(row.progress * 100),
-            "line": f"{rows} · {row.bytes_written / 1e6:,.1f} MB",
+            "line": f"{rows} · {filesizeformat(row.bytes_written)}",
             "problem": row.last_error,
             "file_name": row.file_name,
             "download": _download_address(row) if services.download_link(row) else "",

@@ -58,6 +58,7 @@ from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ScopedHistoryAdmin, search_by_name
 from apps.tenants.console.choosing import applications_with, chosen_application
+from apps.tenants.console.formats import number
 from apps.tenants.console.lists import ApplicationFilter, as_uuid
 from apps.tenants.console.panels import Panel, admin_link
 from automata_signal.errors import Conflict
@@ -353,7 +354,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
         order = services.campaign_requeue_failed(campaign=row, error_reason=reason, by=str(request.user))
         text = _("%(count)s messages are sent again.") if order.finished_at else _("%(count)s so far, more follow.")
         link = admin_link("messaging.MessageRequeue", order.pk, _("Details"))
-        return format_html("{} {}", text % {"count": f"{order.requeued:,}"}, link)
+        return format_html("{} {}", text % {"count": number(order.requeued)}, link)
 
     def requeue_facts(self, request: HttpRequest, row: MessageCampaign) -> list[tuple[str, Any]]:
         """How many it would be, all told and by reason."""
@@ -364,8 +365,8 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
             return [(_("messages"), _("more than can be counted in a moment"))]
         left = [(f.error_reason, f.messages - f.requeued) for f in found if f.messages > f.requeued]
         usual = sum(count for reason, count in left if reason not in (*ONLY_BY_NAME, TIMED_OUT))
-        by_reason = [(reason or "–", f"{count:,}") for reason, count in left[:20]]
-        return [(_("messages, at most"), f"{usual:,}"), *by_reason]
+        by_reason = [(reason or "–", number(count)) for reason, count in left[:20]]
+        return [(_("messages, at most"), number(usual)), *by_reason]
 
     @row_action(
         gettext_lazy("Test"),

@@ -33,7 +33,7 @@ from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin
-from apps.tenants.console.formats import number
+from apps.tenants.console.formats import moment, number
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, newest, rare_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, panel_for, short_id, table_panel
 from automata_signal.ids import IdRange
@@ -341,7 +341,7 @@ class MessageAdmin(ReadOnlyAdmin):
 def _message_rows(rows: QuerySet[Message]) -> list[tuple[Any, ...]]:
     return [
         (
-            admin_link("messaging.Message", m.pk, f"{m.created_at:%Y-%m-%d %H:%M:%S}"),
+            admin_link("messaging.Message", m.pk, moment(m.created_at)),
             MessageStatus(m.status).label,
             m.error_reason,
             m.sent_at,
@@ -353,7 +353,7 @@ def _message_rows(rows: QuerySet[Message]) -> list[tuple[Any, ...]]:
 
 
 def _message_headers() -> tuple[str, ...]:
-    return _("accepted (UTC)"), _("status"), _("reason"), _("sent"), _("received"), _("converted")
+    return _("accepted"), _("status"), _("reason"), _("sent"), _("received"), _("converted")
 
 
 @panel_for(Subscription)

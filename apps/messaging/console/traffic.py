@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from apps.messaging.rates import snapshot
 from apps.tenants.console.access import grants_of
+from apps.tenants.console.formats import moment_text, number
 from apps.tenants.console.panels import Panel, badge, panel_for
 from apps.tenants.models import ChannelCredential
 
@@ -33,7 +34,7 @@ def traffic_panel(request: HttpRequest, credential: ChannelCredential) -> Panel 
         (_("limit"), _per_minute(now.limit_per_minute, _("none"))),
         (_("rate now"), format_html("{} {}", rate, badge("warning", _("slowed down"))) if now.is_slowed else rate),
         (_("sent lately"), _per_minute(now.sent_per_minute, _UNKNOWN)),
-        (_("may leave at once"), f"{now.tokens:,.0f}" if now.tokens is not None else "–"),
+        (_("may leave at once"), number(round(now.tokens)) if now.tokens is not None else "–"),
     ]
     if now.breaker_opened_at:
         kind = credential.get_breaker_cause_display() or "–"
@@ -46,7 +47,7 @@ def traffic_panel(request: HttpRequest, credential: ChannelCredential) -> Panel 
     if now.held_until:
         facts.append((_("held by the provider until"), now.held_until))
     if now.throttled_at:
-        facts.append((_("last slowed down"), f"{now.throttled_at:%Y-%m-%d %H:%M:%S} UTC: {now.throttled_by}"))
+        facts.append((_("last slowed down"), f"{moment_text(now.throttled_at)}: {now.throttled_by}"))
     if not now.is_live:
         facts.append((_("note"), _("Redis does not answer: each worker keeps to its share of the limit.")))
     return Panel(_("Traffic"), "admin/console/facts.html", {"facts": facts}, before=True)
@@ -56,4 +57,4 @@ _UNKNOWN = gettext_lazy("unknown")
 
 
 def _per_minute(value: float | None, otherwise: Any) -> Any:
-    return otherwise if value is None else _("%(count)s per minute") % {"count": f"{value:,.0f}"}
+    return otherwise if value is None else _("%(count)s per minute") % {"count": number(round(value))}

@@ -19,6 +19,7 @@ from apps.messaging.media.images import CHANNEL_IMAGES
 from apps.messaging.media.models import MediaFile, MediaKind, MediaVariant
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
+from apps.tenants.console.formats import number
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, rare_filter
 from apps.tenants.console.panels import Panel, table_panel
 
@@ -103,7 +104,7 @@ class MediaFileAdmin(ScopedAdmin):
             "channel": made.name,
             "width": made.width,
             "height": made.height,
-            "size": f"{made.file_bytes:,}",
+            "size": number(made.file_bytes),
         }
 
     # --- The page ------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class MediaFileAdmin(ScopedAdmin):
             (
                 made.name,
                 f"{made.width} × {made.height}",
-                f"{made.file_bytes:,}",
+                number(made.file_bytes),
                 format_html('<a href="{0}" rel="noreferrer" target="_blank">{0}</a>', self._url(row, made)),
             )
             for made in variants

@@ -21,7 +21,7 @@ from apps.messaging.operations.services import breaker_override_close, breaker_o
 from apps.messaging.operations.watching import breaker_state
 from apps.messaging.rates import Snapshot, snapshot
 from apps.tenants.console.access import grants_of
-from apps.tenants.console.formats import moment, number
+from apps.tenants.console.formats import moment, moment_text, number
 from apps.tenants.console.lists import as_uuid
 from apps.tenants.console.pages import console_page
 from apps.tenants.models import ChannelCredential
@@ -189,7 +189,7 @@ def _hold(request: HttpRequest, row: ChannelCredential) -> HttpResponse:
         held = breaker_override_hold(credential=row, reason=cleaned["reason"], hours=cleaned["hours"], request=request)
         return _("%(name)s is kept stopped until %(until)s.") % {
             "name": row,
-            "until": f"{held.breaker_probe_at:%Y-%m-%d %H:%M} UTC",
+            "until": moment_text(held.breaker_probe_at),
         }
 
     asked = Asked(

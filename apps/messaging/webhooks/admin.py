@@ -247,17 +247,17 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
     def waiting_facts(self, request: HttpRequest, row: WebhookEndpoint) -> list[tuple[str, Any]]:
         backlog = selectors.backlog_of(row)
         return [
-            (_("deliveries that wait"), f"{backlog.deliveries:,}"),
+            (_("deliveries that wait"), number(backlog.deliveries)),
             (_("the oldest of"), backlog.oldest_at or "–"),
             (_("kept for days"), settings.WEBHOOK_KEEP_DAYS),
-            (_("events lost"), f"{row.lost_events:,}"),
+            (_("events lost"), number(row.lost_events)),
         ]
 
     # --- The page ------------------------------------------------------------------------------------------------
 
     def panels(self, request: HttpRequest, row: WebhookEndpoint) -> list[Panel]:
         backlog = table_panel(_("Waiting"), (_("what"), ""), self.waiting_facts(request, row), before=True)
-        headers = (_("made (UTC)"), _("of"), _("events"), _("state"), _("attempts"), _("status"), _("ms"), _("error"))
+        headers = (_("made"), _("of"), _("events"), _("state"), _("attempts"), _("status"), _("ms"), _("error"))
         latest = selectors.deliveries_of(row).order_by("-pk")[:LATEST]
         more = list_address("messaging.WebhookDelivery", webhook=row.pk)
         return [backlog, table_panel(_("Latest deliveries"), headers, map(_delivery_row, latest), more=more)]
@@ -265,7 +265,7 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
 
 def _delivery_row(row: WebhookDelivery) -> tuple[Any, ...]:
     return (
-        admin_link("messaging.WebhookDelivery", row.pk, f"{row.created_at:%Y-%m-%d %H:%M:%S}"),
+        admin_link("messaging.WebhookDelivery", row.pk, moment(row.created_at)),
         EventSource(row.source).label,
         len(row.event_ids),
         DeliveryState(row.state).label,

@@ -39,6 +39,7 @@ from apps.tenants.audit.services import audit
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import RowAction, row_action
 from apps.tenants.console.base import ReadOnlyAdmin
+from apps.tenants.console.formats import moment
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, as_uuid, link_filter, newest, rare_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, short_id, table_panel
 from automata_signal.errors import SignalError
@@ -376,7 +377,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         events = SubscriptionEvent.objects.filter(subscription_id=row.pk).order_by("-pk")[:20]
         rows = [
             (
-                admin_link("subscriptions.SubscriptionEvent", event.pk, f"{event.occurred_at:%Y-%m-%d %H:%M:%S}"),
+                admin_link("subscriptions.SubscriptionEvent", event.pk, moment(event.occurred_at)),
                 event.get_event_type_display(),
                 status_change(event),
                 event.source,
@@ -384,7 +385,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             )
             for event in events
         ]
-        headers = (_("time (UTC)"), _("event"), _("status"), _("by"), _("reason"))
+        headers = (_("time"), _("event"), _("status"), _("by"), _("reason"))
         more = list_address("subscriptions.SubscriptionEvent", subscription=row.pk)
         return [self._tags_panel(request, row), table_panel(_("What happened"), headers, rows, more=more)]
 

@@ -38,8 +38,8 @@ from apps.subscriptions.preferences.models import (
 )
 from apps.subscriptions.preferences.notices import notice_done
 from apps.subscriptions.preferences.suppressing import TYPES, address_of, suppression_remove, suppressions_add
-from apps.tenants.channels import ChannelType
 from apps.tenants.audit.services import audit
+from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin
@@ -505,7 +505,7 @@ class SuppressionAdmin(ScopedAdmin):
             application_id=row.application_id, address_digest=bytes(row.address_digest)
         ).order_by("-pk")[:20]
         rows = [(event.occurred_at, _onto(event), event.reason, event.source, event.by, event.note) for event in events]
-        headers = (_("time (UTC)"), _("what"), _("reason"), _("source"), _("by"), _("note"))
+        headers = (_("time"), _("what"), _("reason"), _("source"), _("by"), _("note"))
         return [table_panel(_("History"), headers, rows)]
 
 

@@ -131,7 +131,7 @@ class Preference(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.subject_id} · {self.channel}"
+        return f"{self.subject_id} · {self.get_channel_display()}"
 
 
 class MarketingConsent(models.Model):
@@ -175,7 +175,7 @@ class MarketingConsent(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.subject_id} · {self.channel}"
+        return f"{self.subject_id} · {self.get_channel_display()}"
 
 
 class ConsentEventType(models.TextChoices):
@@ -225,7 +225,7 @@ class ConsentEvent(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.event_type} · {self.channel}"
+        return f"{self.get_event_type_display()} · {self.get_channel_display()}"
 
 
 class NoticeKind(models.TextChoices):
@@ -290,7 +290,7 @@ class ConsentNotice(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} · {self.channel}"
+        return f"{self.get_kind_display()} · {self.get_channel_display()}"
 
 
 class OptIn(models.Model):
@@ -360,7 +360,7 @@ class Suppression(models.Model):
         indexes = (models.Index(fields=("application", "id"), name="suppression_by_application"),)
 
     def __str__(self) -> str:
-        return f"{self.masked_address} · {self.reason}"
+        return f"{self.masked_address} · {self.get_reason_display()}"
 
 
 class SuppressionEvent(models.Model):
@@ -432,4 +432,4 @@ class SendTiming(models.Model):
         indexes = (models.Index(fields=("application", "campaign_id"), name="send_timing_by_app"),)
 
     def __str__(self) -> str:
-        return str(self.local_time or self.at_active_hours)
+        return str(self.local_time or _("when usually active"))

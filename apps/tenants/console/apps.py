@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.apps import AdminConfig
+from django.db.models import Model
 from django.utils.translation import gettext_lazy
 
 
@@ -16,6 +17,9 @@ class ConsoleConfig(AdminConfig):
     def ready(self) -> None:
         for field in fields_with_made_names():
             field.verbose_name = gettext_lazy(field.verbose_name)
+        for model in models_with_made_names():
+            name = str(model._meta.verbose_name)
+            model._meta.verbose_name, model._meta.verbose_name_plural = gettext_lazy(name), gettext_lazy(f"{name}s")
         super().ready()
 
 
@@ -24,8 +28,16 @@ def fields_with_made_names() -> Iterator[Any]:
 
     What a migration is made of is the name that was given, so that these have none to make.
     """
-    for model in apps.get_models():
-        if not model.__module__.startswith("django."):
-            for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
-                if field._verbose_name is None:  # type: ignore[attr-defined]
-                    yield field
+    for model in _models():
+        for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
+            if field._verbose_name is None:  # type: ignore[attr-defined]
+                yield field
+
+
+def models_with_made_names() -> Iterator[type[Model]]:
+    """... and models that are named after their class."""
+    return (model for model in _models() if "verbose_name" not in model._meta.original_attrs)
+
+
+def _models() -> Iterator[type[Model]]:
+    return (model for model in apps.get_models() if not model.__module__.startswith("django."))

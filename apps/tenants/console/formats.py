@@ -27,7 +27,7 @@ def number(value: float | None) -> str:
 
 def share(part: float, whole: float) -> str:
     """Part of a whole as a percentage with one decimal; a dash for a part of nothing."""
-    return f"{_rounded(100 * part / whole, 1)} %" if whole else NOTHING
+    return _("%(share)s %%") % {"share": _rounded(100 * part / whole, 1)} if whole else NOTHING
 
 
 def percent(part: float | None) -> str:
@@ -67,9 +67,14 @@ def moment(value: datetime | None) -> SafeString | str:
     """A `<time>` in the active zone, to the minute; the exact moment in UTC is its tooltip."""
     if value is None:
         return NOTHING
-    shown = formats.date_format(timezone.localtime(value), "DATETIME_FORMAT")
+    shown = moment_text(value)
     exact = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return format_html('<time datetime="{}" title="{}" class="as-nowrap">{}</time>', value.isoformat(), exact, shown)
+
+
+def moment_text(value: datetime | None) -> str:
+    """The same where no tag may stand, as in a message."""
+    return NOTHING if value is None else formats.date_format(timezone.localtime(value), "DATETIME_FORMAT")
 
 
 def day(value: date | None) -> str:

@@ -248,8 +248,13 @@ def _page_entries(request: HttpRequest, area: Any) -> list[dict[str, Any]]:
 
 def environment(request: HttpRequest) -> list[Any]:
     """The label beside the title, so that nobody takes one environment for another."""
-    colours = {"production": "danger", "demo": "info", "development": "success", "test": "warning"}
-    return [settings.AUTOMATA_ENV.capitalize(), colours[settings.AUTOMATA_ENV]]
+    labels = {
+        "production": [_("Production"), "danger"],
+        "demo": [_("Demo"), "info"],
+        "development": [_("Development"), "success"],
+        "test": [_("Test"), "warning"],
+    }
+    return labels[settings.AUTOMATA_ENV]
 
 
 def language_address(request: HttpRequest) -> str:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.tenants.console.formats import moment
+from apps.tenants.console.formats import moment, moment_text
 from apps.tenants.credentials.checking import is_running, last_check
 from apps.tenants.credentials.expiry import SHOWN_DAYS, days_left
 from apps.tenants.models import ApiKey, ChannelCredential
@@ -40,7 +40,7 @@ def key_state(key: ApiKey) -> tuple[str, Any]:
     if not key.is_usable:
         return "default", _("expired")
     if key.replaced_by_id:
-        return "warning", _("rotated, works until %(when)s") % {"when": f"{key.expires_at:%Y-%m-%d %H:%M} UTC"}
+        return "warning", _("rotated, works until %(when)s") % {"when": moment_text(key.expires_at)}
     return "success", _("usable")
 
 
