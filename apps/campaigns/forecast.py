@@ -169,7 +169,8 @@ def _of(campaign: MessageCampaign) -> list[Any]:
 def _rows(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 # --- Who waits -----------------------------------------------------------------------------------------------------

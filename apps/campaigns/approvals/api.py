@@ -72,8 +72,8 @@ class _WithHolds:
         return getattr(self._approval, name)
 
 
-class ApprovalView(SignalView):
-    scopes: ClassVar = {"GET": "campaigns:read", "POST": "campaigns:write"}
+class OneCampaign(SignalView):
+    """A view of one campaign of the caller's application."""
 
     def _campaign(self, campaign_id: UUID) -> MessageCampaign:
         return selectors.campaign_get(application=self.application, campaign_id=campaign_id)
@@ -83,6 +83,10 @@ class ApprovalView(SignalView):
         if self.caller.operator is None:
             raise Forbidden("Only a person can approve: sign in as an operator.", code="OPERATOR_NEEDED")
         return self.caller.operator
+
+
+class ApprovalView(OneCampaign):
+    scopes: ClassVar = {"GET": "campaigns:read", "POST": "campaigns:write"}
 
     @extend_schema(operation_id="campaigns_approval_read", tags=["campaigns"], responses=ApprovalOutput)
     def get(self, request: Request, campaign_id: UUID) -> Response:
@@ -117,13 +121,10 @@ class ApprovalView(SignalView):
         return Response(represent_approval(asked, campaign), status=status.HTTP_201_CREATED)
 
 
-class ApproveView(ApprovalView):
+class ApproveView(OneCampaign):
     scopes: ClassVar = {"POST": "campaigns:approve"}
-    http_method_names: ClassVar = ["post", "options"]
 
-    @extend_schema(
-        operation_id="campaigns_approve", tags=["campaigns"], request=ApproveInput, responses=ApprovalOutput
-    )
+    @extend_schema(operation_id="campaigns_approve", tags=["campaigns"], request=ApproveInput, responses=ApprovalOutput)
     def post(self, request: Request, campaign_id: UUID) -> Response:
         """Approve the launch exactly as it stands now. Of operators only, and of nobody who made, changed or asked for
         the campaign (403 `APPROVAL_OWN`). 409 `APPROVAL_NOT_ASKED` or `APPROVAL_OUTDATED`."""
@@ -134,9 +135,8 @@ class ApproveView(ApprovalView):
         return Response(represent_approval(approval, campaign))
 
 
-class RejectView(ApprovalView):
+class RejectView(OneCampaign):
     scopes: ClassVar = {"POST": "campaigns:approve"}
-    http_method_names: ClassVar = ["post", "options"]
 
     @extend_schema(operation_id="campaigns_reject", tags=["campaigns"], request=RejectInput, responses=ApprovalOutput)
     def post(self, request: Request, campaign_id: UUID) -> Response:

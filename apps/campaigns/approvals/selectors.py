@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
@@ -49,7 +50,7 @@ def approvals_of(campaign: MessageCampaign) -> QuerySet[CampaignApproval]:
     )
 
 
-def approvals_waiting(application_ids: list[object] | None) -> QuerySet[CampaignApproval]:
+def approvals_waiting(application_ids: list[UUID] | None) -> QuerySet[CampaignApproval]:
     """What waits for an answer in these applications (None: in all), the oldest first: for the home page."""
     rows = CampaignApproval.objects.filter(state=ApprovalState.ASKED).select_related("campaign", "application")
     if application_ids is not None:
@@ -72,4 +73,4 @@ def is_author(campaign: MessageCampaign, operator: Operator, approval: CampaignA
     if campaign.created_by == name or (approval is not None and approval.asked_by_id == operator.pk):
         return True
     wrote = Q(history_user_id=operator.pk) | Q(history_change_reason=name[:100])
-    return bool(campaign.history.filter(wrote).exists())  # type: ignore[attr-defined]
+    return bool(campaign.history.filter(wrote).exists())

@@ -53,8 +53,8 @@ def _tell(approval: CampaignApproval) -> bool:
     if approval.state != ApprovalState.ASKED:
         CampaignApproval.objects.filter(pk=approval.pk).update(tell_due_at=None)
         return False
-    told = approvers_of(approval.application).exclude(pk=approval.asked_by_id)
-    recipients = list(told.values_list("email", flat=True)[:APPROVERS_MAX])
+    told = approvers_of(approval.application).values_list("pk", "email")[: APPROVERS_MAX + 1]
+    recipients = [email for key, email in told if key != approval.asked_by_id]
     if recipients and not _sent(approval, recipients):
         return False
     CampaignApproval.objects.filter(pk=approval.pk).update(tell_due_at=None, told_at=timezone.now())

@@ -52,7 +52,8 @@ class ProbeForm(forms.Form):
     )
 
     def __init__(self, *args: Any, campaign: MessageCampaign, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="probe_%s", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.auto_id = "probe_%s"
         users: Sequence[AppUser] = list(test_users(campaign.application)[:TEST_RECIPIENTS_MAX])
         self.fields["testers"].choices = [(user.external_id, user.external_id) for user in users]  # type: ignore[attr-defined]
         self.has_testers = bool(users)

@@ -92,7 +92,7 @@ def _export_address(flow: Flow) -> str:
     """Of its messages, for who may export them."""
     if not (flow.may(EXPORT) and flow.may("messages:read")):
         return ""
-    query = {"application": flow.campaign.application_id, "campaign_id": flow.campaign.pk}
+    query = {"application": str(flow.campaign.application_id), "campaign_id": str(flow.campaign.pk)}
     return f"{reverse('admin:analytics_export_new', args=['messages'])}?{urlencode(query)}"
 
 
@@ -154,7 +154,8 @@ def over_time(flow: Flow) -> Panel | None:
         section = sections.series(answers.series(asked, interval))
     except SignalError:
         return None
-    query = urlencode({"application": campaign.application_id, "from": since.date(), "to": until.date()})
+    days = {"from": str(since.date()), "to": str(until.date())}
+    query = urlencode({"application": str(campaign.application_id), **days})
     context = {"section": section, "more": f"{reverse('admin:statistics')}?{query}"}
     return Panel(_("Over time"), "admin/campaigns/parts/over_time.html", context)
 
@@ -290,7 +291,7 @@ def comparison(flow: Flow) -> Panel:
 
 
 def _side_by_side(campaigns: Sequence[MessageCampaign], own: UUID) -> list[dict[str, Any]]:
-    rates = [
+    rates: list[tuple[str, Callable[[MessageCampaign], tuple[int, int]]]] = [
         (_("sent"), lambda c: (c.successful_count, c.total_recipients)),
         (_("received"), lambda c: (c.received_count, c.successful_count)),
         (_("opened of received"), lambda c: (c.converted_count, c.received_count)),

@@ -49,7 +49,7 @@ def _written(
     changed = {field: value for field, value in fields.items() if before.get(field) != value}
     try:
         if changed:
-            flow.campaign = services.campaign_update(campaign=flow.campaign, by=flow.by, **changed)  # type: ignore[arg-type]
+            flow.campaign = services.campaign_update(campaign=flow.campaign, by=flow.by, **changed)
     except SignalError as error:
         add_refusal(form, error, ALIASES)
         return None
@@ -128,7 +128,7 @@ def schedule_words_part(flow: Flow) -> HttpResponse:
             planned = form.as_planned() if form.is_valid() else planned
         except SignalError as error:
             problem = error.message
-        problem = problem or " ".join(error for errors in form.errors.values() for error in errors)
+        problem = problem or " ".join(str(error) for errors in form.errors.values() for error in errors)
     return flow.part(
         "admin/campaigns/parts/schedule_words.html", {"problem": problem, **schedule_words(campaign, planned)}
     )
