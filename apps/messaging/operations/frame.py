@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -102,8 +101,3 @@ def ask(
         "form": form,
     }
     return TemplateResponse(request, "admin/console/operations/ask.html", context)
-
-
-def application_ids(request: HttpRequest, scope: str) -> list[UUID]:
-    """Where the operator has the scope."""
-    return grants_of(request).applications(scope)

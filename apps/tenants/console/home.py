@@ -60,7 +60,7 @@ class Section:
     scope: str
     order: int
     width: str
-    """full, wide (two thirds) or narrow (one third)."""
+    """full, wide (two thirds), half or narrow (one third)."""
     make: Make
 
 
