@@ -358,4 +358,4 @@ def _said(row: Import, title: str) -> str:
     if not target.startswith(":"):
         return said
     words = {"group": mapping.GROUPS[ImportKind(row.kind)], "name": name, "kind": mapping.KIND_LABELS[target[1:]]}
-    return _("%(group)s “%(name)s” %(kind)s") % words
+    return str(_("%(group)s “%(name)s” %(kind)s") % words)
