@@ -18,6 +18,8 @@ SURE_TO = 0.999
 def confidence(probability: float) -> str:
     if probability > SURE_TO:
         return _("more than %(share)s") % {"share": formats.percent(SURE_TO)}
+    if probability < 1 - SURE_TO:
+        return _("less than %(share)s") % {"share": formats.percent(1 - SURE_TO)}
     return formats.percent(probability)
 
 
