@@ -88,7 +88,9 @@ def test_wrong_shares_and_numbers_are_said_where_they_stand(begun, member):
     assert "holdout_percent" in answer.context["form"].errors
     answer = marketer.post(step_of(begun, "variants"), form(**{"v-A-share_percent": "30"}))
     assert "The shares have to sum to 100 %." in text_of(answer)
-    assert marketer.post(step_of(begun, "variants"), form(**{"v-A-share_percent": "30", "go": "even"})).status_code == 302
+    assert (
+        marketer.post(step_of(begun, "variants"), form(**{"v-A-share_percent": "30", "go": "even"})).status_code == 302
+    )
     assert [share for _letter, share, _title in plan()] == [50, 50]
 
 
