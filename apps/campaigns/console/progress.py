@@ -101,7 +101,7 @@ def _speed(row: MessageCampaign, figures: Figures, pace: Pace | None) -> dict[st
     rate = (pace.recent_per_s if pace else None) or figures.rate
     if not rate:
         return {"rate": "", "ends_in": ""}
-    text = _("%(rate)s messages a second") % {"rate": formats.number(round(rate, 1))}
+    text = _("%(rate)s messages a second") % {"rate": formats.number(round(rate) if rate >= 10 else round(rate, 1))}
     is_running = row.status == CampaignStatus.RUNNING and figures.waiting and row.fanout_done_at is not None
     return {"rate": text, "ends_in": duration_text(figures.waiting / rate) if is_running else ""}
 

@@ -356,6 +356,5 @@ def _cost(campaign: MessageCampaign) -> str:
         return "–"
     price = prices.of(campaign.channel_type)
     whole = formats.money(Money(price * campaign.successful_count, prices.currency))
-    text = _("%(whole)s: %(count)s sent at today's price of %(price)s")
-    values = {"whole": whole, "count": formats.number(campaign.successful_count)}
-    return text % (values | {"price": formats.money(Money(price, prices.currency))})
+    text = _("%(whole)s: %(count)s sent, at today's price")
+    return text % {"whole": whole, "count": formats.number(campaign.successful_count)}
