@@ -27,7 +27,7 @@ from tests.browser.conftest import Console
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 
 FOLDER = Path(settings.BASE_DIR) / "docs" / "console"
-COLOURS = 128
+COLOURS = 256
 MARKETER, OWNER, ROOT = "marketer", "owner", "root"
 
 
@@ -47,6 +47,7 @@ class Shop:
         of_shop = {"application": self.application}
         self.segment = Segment.objects.filter(**of_shop).order_by("name").first()
         self.sent = MessageCampaign.objects.get(**of_shop, name="블랙프라이데이 오픈")
+        self.tested = MessageCampaign.objects.get(**of_shop, has_variants=True)
         self.message = Message.objects.filter(campaign_id=self.sent.pk, status="converted").first()
         self.user = AppUser.objects.get(pk=self.message.user_id)
         self.template = MessageTemplate.objects.get(**of_shop, name="주문 완료")
@@ -90,6 +91,8 @@ PICTURES = (
     Picture("campaign-3-schedule", MARKETER, step("schedule")),
     Picture("campaign-4-check", MARKETER, step("check"), is_whole=True),
     Picture("campaign-5-launch", MARKETER, step("launch")),
+    Picture("variants", MARKETER, step("variants")),
+    Picture("ab-test", MARKETER, lambda shop: change("campaigns_messagecampaign", shop.tested), is_whole=True),
     Picture("campaign-6-result", MARKETER, lambda shop: change("campaigns_messagecampaign", shop.sent), is_whole=True),
     Picture("segment", MARKETER, lambda shop: change("campaigns_segment", shop.segment), is_whole=True),
     Picture("template", MARKETER, lambda shop: change("messaging_messagetemplate", shop.template), is_whole=True),
@@ -140,5 +143,5 @@ def test_the_pictures(browse, shop):
 def keep(shot: Path, name: str) -> None:
     """Few colours are enough for a page, and a tenth of the size."""
     with Image.open(shot) as image:
-        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         few.save(FOLDER / f"{name}.png", optimize=True)

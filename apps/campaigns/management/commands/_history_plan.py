@@ -21,6 +21,9 @@ TEAM = (
 """Name of the mailbox, of the person, role. Their password is the demo operator's."""
 MARKETER = f"soyeon.lee@{DOMAIN}"
 
+TESTERS = tuple(f"customer-{place:07d}" for place in range(1, 9))
+"""Who gets what is sent as a test."""
+
 CATEGORIES = (
     ("offers", "Offers", "할인과 혜택"),
     ("new-in", "New arrivals", "신상품 소식"),
@@ -85,7 +88,7 @@ class Past(NamedTuple):
 
     days_ago: int
     hour: int
-    """Of the day in Seoul."""
+    """Of the day in Seoul; of today, how many hours ago."""
     name: str
     channel: ChannelType
     title: str
@@ -137,6 +140,7 @@ CAMPAIGNS = (
     Past(3, 11, "12월 신상 미리보기", _PUSH, "(광고) 12월 신상 미리보기", "홀리데이 컬렉션을 먼저 만나 보세요.", 52, 2.1, 62, 10.4, category=_NEW),
     Past(2, 18, "재입고: 울 코트", _PUSH, "기다리시던 상품이 입고됐어요", "울 코트가 다시 들어왔습니다.", 11, 1.4, 72, 26.1, *_INFORM),
     Past(1, 19, "크리스마스 선물 특가", _PUSH, "(광고) 크리스마스 선물 특가", "산타보다 먼저 준비하세요. 최대 50%.", 58, 2.2, 58, 11.2),
+    Past(0, 3, "오늘의 출석 체크", _PUSH, "(광고) 오늘의 출석 체크", "매일 출석하고 100포인트 받아 가세요.", 37, 1.8, 54, 12.6),
 )  # fmt: skip
 
 TYPES: dict[ChannelType, tuple[str, ...]] = {

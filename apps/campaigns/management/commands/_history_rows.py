@@ -62,7 +62,7 @@ class Used:
 def campaign_make(application: Application, past: Past, at: datetime, used: Used) -> None:
     """A campaign that was launched at a moment, with its messages, events, counters and failures."""
     campaign = MessageCampaign(
-        id=_range_at(at - timedelta(hours=2)).base,
+        id=range_at(at - timedelta(hours=2)).base,
         application=application,
         name=past.name,
         channel_type=past.channel,
@@ -96,7 +96,7 @@ def campaign_make(application: Application, past: Past, at: datetime, used: Used
             variant=letter,
         )
         campaign.dispatch = campaign.dispatch or order
-        first = _range_at(at)
+        first = range_at(at)
         figures = _messages_make(
             order,
             first,
@@ -160,7 +160,7 @@ def order_message_make(application: Application, at: datetime, chance: random.Ra
     if user is None:
         return
     order = _order(application, at, ChannelType.PUSH, title, body, priority="high")
-    first = _range_at(at)
+    first = range_at(at)
     figures = _messages_make(
         order,
         first,
@@ -174,14 +174,14 @@ def order_message_make(application: Application, at: datetime, chance: random.Ra
     used.add(at, ChannelType.PUSH, figures["messages"], figures["sent"])
 
 
-def _range_at(at: datetime) -> IdRange:
+def range_at(at: datetime) -> IdRange:
     return new_range(unix_ms=int(at.timestamp() * 1_000))
 
 
 def _order(application: Application, at: datetime, channel: str, title: str, body: str, **fields: Any) -> Dispatch:
     defaults = {"priority": "low", "purpose": Purpose.TRANSACTIONAL, "ttl_s": int(TTL.total_seconds())}
     return Dispatch.objects.create(
-        id=_range_at(at).base,
+        id=range_at(at).base,
         application=application,
         channel_type=channel,
         title=title,
@@ -346,14 +346,14 @@ def leavers_make(application: Application, now: datetime, chance: random.Random)
         for place in range(LEAVERS):
             left = now - timedelta(days=chance.random() * 30)
             joined = left - timedelta(days=5 + chance.random() * 90)
-            key, type = _range_at(joined).base, (IOS, ANDROID)[place % 2]
+            key, type = range_at(joined).base, (IOS, ANDROID)[place % 2]
             token = "b7" + secrets.token_hex(31) if type == IOS else fcm_token(gone=False)
             is_gone = place % 3 == 0
             status, source = (-21 if is_gone else -2), ("provider" if is_gone else "device")
             encrypted, digest = keyring().encrypt(token.encode()), token_digest(type, token)
             subscriptions.append((key, application.pk, type, encrypted, digest, status, source, joined, left))
-            events.append((_range_at(joined).base, key, "registered", type, "device", 1, 1, joined))
-            events.append((_range_at(left).base, key, "unsubscribed", type, source, 1, status, left))
+            events.append((range_at(joined).base, key, "registered", type, "device", 1, 1, joined))
+            events.append((range_at(left).base, key, "unsubscribed", type, source, 1, status, left))
         with cursor.copy(_COPY_LEAVERS) as copy:
             for key, owner, type, encrypted, digest, status, source, joined, left in subscriptions:
                 copy.write_row(

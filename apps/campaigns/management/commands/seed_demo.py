@@ -45,7 +45,7 @@ from apps.tenants.services import (
     operator_create,
 )
 from automata_signal.encryption import DecryptionError, keyring
-from automata_signal.ids import new_id
+from automata_signal.ids import new_id, new_range
 
 APPLICATION = "Demo shop"
 BUNDLE_ID = "com.example.demoshop"
@@ -316,7 +316,10 @@ def add_subscriptions(
                 )
         with cursor.copy(_COPY_EVENTS) as copy:
             for place, person in people.items():
-                row = (new_id(), application_id, ids[place], users.get(person.external_id))
+                key = new_range(
+                    unix_ms=int(joined[place].timestamp() * 1_000)
+                ).base  # in its place among what came later
+                row = (key, application_id, ids[place], users.get(person.external_id))
                 copy.write_row((*row, "registered", person.type, "device", "", 1, 1, joined[place]))
 
 

@@ -37,6 +37,7 @@ from apps.messaging.services import template_create, template_update
 from apps.subscriptions.models import AppUser
 from apps.subscriptions.preferences.categories import category_create
 from apps.subscriptions.preferences.models import ConsentEvent, MarketingConsent, MessageCategory
+from apps.subscriptions.services import users_set_test
 from apps.tenants.channels import ChannelType
 from apps.tenants.models import Application, Operator
 from apps.tenants.services import membership_set, operator_create
@@ -85,14 +86,18 @@ def history_make(application: Application, *, password: str, now: datetime) -> i
     team_make(application, password)
     words_make(application)
     consents_make(application, now)
+    testers = AppUser.objects.filter(application=application, external_id__in=plan.TESTERS)
+    users_set_test(application=application, user_ids=list(testers.values_list("pk", flat=True)), is_test=True)
     used = rows.Used()
     for past in plan.CAMPAIGNS:
-        rows.campaign_make(application, past, _at(now, past.days_ago, past.hour), used)
+        at = _at(now, past.days_ago, past.hour) if past.days_ago else now.astimezone(ZONE) - timedelta(hours=past.hour)
+        rows.campaign_make(application, past, at, used)
     chance = random.Random(application.name)
-    for days_ago in range(DAYS, 0, -1):
+    for days_ago in range(DAYS, -1, -1):
         for _ in range(chance.randint(*ORDERS_A_DAY)):
             at = _at(now, days_ago, chance.randrange(8, 23)) + timedelta(seconds=chance.randrange(3_600))
-            rows.order_message_make(application, at, chance, used)
+            if at < now:
+                rows.order_message_make(application, at, chance, used)
     rows.leavers_make(application, now, chance)
     rows.audience_days_make(application, now, DAYS, ZONE)
     money_post(application, used, now)
@@ -163,7 +168,8 @@ def consents_make(application: Application, now: datetime) -> None:
                 )
             )
             for kind in ("given", "night_given")[: 1 + is_night]:
-                events.append(ConsentEvent(**said, event_type=kind, effective_at=at, occurred_at=at))
+                key = rows.range_at(at).base
+                events.append(ConsentEvent(id=key, **said, event_type=kind, effective_at=at, occurred_at=at))
     MarketingConsent.objects.bulk_create(consents, ignore_conflicts=True, batch_size=2_000)
     ConsentEvent.objects.bulk_create(events, batch_size=2_000)
 
@@ -184,7 +190,7 @@ def money_post(application: Application, used: rows.Used, now: datetime) -> None
         price = prices.get(ChannelType(channel), Decimal(0))
         ledger_post(
             application_id=application.pk,
-            posting=Posting(TransactionKind.USAGE, channel, sent, price, at=day + timedelta(hours=23)),
+            posting=Posting(TransactionKind.USAGE, channel, sent, price, at=min(day + timedelta(hours=23), now)),
             amounts={
                 AccountName(AccountKind.CREDIT): -sent * price,
                 AccountName(AccountKind.USAGE, channel): sent * price,
@@ -197,6 +203,7 @@ def money_post(application: Application, used: rows.Used, now: datetime) -> None
         quota.sent_total += used.of_channel(channel)
         quota.posted_total += used.of_channel(channel)
         quota.monthly_used += of_month
+        quota.daily_used += used.of_channel(channel, since=quota.day_began_at)
         quota.monthly_quota, quota.is_own = MONTHLY.get(channel), channel in MONTHLY
         if channel in prices:
             quota.unit_price = type(quota.unit_price)(prices[channel], profile.currency)
