@@ -41,7 +41,7 @@ ZONES = {zone.replace("_", " ") for zone in available_timezones()} | available_t
 CODES = {
     *("email", "Email", "kakao", "thumbnail", "api", "message.*", "subscription.*", "complaint", "tests", "messages"),
     *("basic", "free", "premium", "enterprise", "Basic", "Free", "Premium", "Enterprise", "name", "news", "mark"),
-    *("There", "status", "Hi — There", "Hi {{ name }}", "0 → 1 · api", "– → 1 · api", "Crontab translation"),
+    *("There", "status", "launch", "Hi — There", "Hi {{ name }}", "0 → 1 · api", "– → 1 · api", "Crontab translation"),
     '{"type": "service_account", …}',
 }
 """Data of the rows, and codes that are written as they are."""
@@ -104,7 +104,7 @@ def addresses(world) -> Iterator[str]:
 def test_no_page_has_english_words(world, root):
     root.cookies["django_language"] = "ko"
     found: dict[str, str] = {}
-    marks = [*world.marks, "Shop", "Root", "k" * 40, "abcdefgh", "com.example", "example.com"]
+    marks = [*world.marks, "Shop", "Root", "k" * 40, "abcdefgh", "com.example", "example.com", "thumbnail", " · 01"]
     for place in addresses(world):
         answer = root.get(place)
         if answer.status_code == 200 and "text/html" in answer["Content-Type"]:

@@ -13,8 +13,9 @@ from apps.tenants.console.pages import pages
 from apps.tenants.models import Application
 from tests.admin.conftest import World, make_world, provider_keys  # noqa: F401 (a fixture)
 from tests.admin.pages import address, list_of, page_of
-from tests.browser.conftest import DESKTOP, PHONE, SERIOUS, Console
+from tests.browser.conftest import DESKTOP, PHONE, SERIOUS, Console, operator_of
 
+pytestmark = pytest.mark.timeout(300)
 ALL = {"resultTypes": ["violations"]}
 ONLY_CONTRAST = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
 MAIN = (
@@ -39,7 +40,7 @@ def world(application, provider_keys) -> World:  # noqa: F811
 def pages_without_a_row() -> Iterator[str]:
     yield reverse("admin:index")
     for page in pages():
-        if "<" not in page.path:
+        if page.area:  # the others answer parts of a page
             yield reverse(f"admin:{page.name}")
 
 
@@ -53,7 +54,7 @@ def pages_of(world: World, labels, *others: str) -> Iterator[str]:
 
 
 def problems_of(console: Console, path: str, *, in_the_dark: bool = False) -> list[str]:
-    """What axe finds serious, and whether the page is wider than a phone; nothing of what is not there for this person."""
+    """What axe finds serious, and whether the page is wider than a phone; nothing where this person has no page."""
     page = console.page
     page.set_viewport_size(DESKTOP)
     answer = page.goto(f"{console.base}{path}")
@@ -76,9 +77,56 @@ def problems_of(console: Console, path: str, *, in_the_dark: bool = False) -> li
     return problems
 
 
+FOCUSED = """() => {
+  const one = document.activeElement, at = one.getBoundingClientRect();
+  return {
+    text: (one.innerText || one.value || "").trim(), name: one.name || "", isInContent: !!one.closest("#content"),
+    isSeen: at.width > 0 && at.bottom > 0 && at.top < innerHeight && getComputedStyle(one).visibility === "visible",
+  };
+}"""
+
+
+def tab_to(page, wanted) -> dict:
+    """Presses Tab until what has the focus is `wanted`; whatever had it on the way could be seen."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUSED)
+        if wanted(focused):
+            assert focused["isSeen"], focused
+            return focused
+    raise AssertionError("the keyboard does not come there")
+
+
+def test_a_keyboard_is_enough_for_the_menu_and_for_a_form(browse, application):
+    console = browse("owner")
+    page = console.open("/admin/subscriptions/appuser/")
+    assert tab_to(page, lambda one: True)["text"] == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert tab_to(page, lambda one: True)["isInContent"], "past the menu"
+    page.reload()
+    tab_to(page, lambda one: one["text"].endswith("Segments"))
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/campaigns/segment/")
+
+    page = console.open("/account/")
+    tab_to(page, lambda one: one["name"] == "name")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Somebody with a keyboard")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert operator_of("owner", application).name == "Somebody with a keyboard"
+
+
 def test_main_pages_have_no_serious_problem_and_fit_a_phone(browse, world):
     console = browse("root")
     found = [problem for path in pages_of(world, MAIN) for problem in problems_of(console, path)]
+    assert not found, "\n".join(found)
+
+
+def test_colours_of_the_dark_scheme_can_be_read(browse, world):
+    console = browse("root")
+    places = [reverse("admin:index"), reverse("admin:statistics"), *pages_of(world, MAIN[:8])]
+    found = [problem for path in places for problem in problems_of(console, path, in_the_dark=True)]
     assert not found, "\n".join(found)
 
 

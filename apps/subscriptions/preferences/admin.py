@@ -291,7 +291,7 @@ _NOTICE_COLUMNS = (
 @admin.register(ConsentNotice)
 class ConsentNoticeAdmin(_ChoiceAdmin):
     search_help_text = gettext_lazy("External id of a user, or id of a notice")
-    list_display = ("due_at", "application", "whose", "kind", "what", "channel", "state_badge", "by_us", "finished_at")
+    list_display = ("due_at", "application", "whose", "kind", "about", "channel", "state_badge", "by_us", "finished_at")
     list_filter = (
         ApplicationFilter,
         _of_user(),
@@ -301,10 +301,14 @@ class ConsentNoticeAdmin(_ChoiceAdmin):
         _by_channel(),
     )
     fields = (
-        *("application", "whose", "kind", "what", "category", "channel", "said_at", "due_at", "state_badge", "by_us"),
+        *("application", "whose", "kind", "about", "category", "channel", "said_at", "due_at", "state_badge", "by_us"),
         *("message_id", "note", "attempts", "created_at", "finished_at", "id"),
     )
     row_actions = ("done",)
+
+    @admin.display(description=gettext_lazy("about"))
+    def about(self, row: ConsentNotice) -> Any:
+        return dict(ConsentEventType.choices).get(row.what, row.what) or "–"
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: ConsentNotice) -> SafeString:

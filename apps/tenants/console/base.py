@@ -26,6 +26,7 @@ from django.urls import path, reverse
 from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold import widgets
 
 from apps.tenants.audit.selectors import events_of
@@ -353,9 +354,7 @@ class ScopedAdmin(FastAdmin):
         shown = {name: MASKED if is_secret(name) and value else value for name, value in (details or {}).items()}
         area = self.audit_area or self.opts.model_name
         application_id = self._audit_application_id(row)
-        audit(
-            f"{area}.{verb}", request=request, application_id=application_id, row=row, changes=changes, details=shown
-        )
+        audit(f"{area}.{verb}", request=request, application_id=application_id, row=row, changes=changes, details=shown)
 
     def _audit_application_id(self, row: Any) -> UUID | None:
         """None for what is the whole platform's."""
@@ -544,10 +543,23 @@ class ReadOnlyAdmin(ScopedAdmin):
         return [name for _title, options in self.get_fieldsets(request, obj) for name in options["fields"]]
 
 
+class _InWords(HistoricalRecordContextHelper):  # type: ignore[misc]
+    """Says a choice by its label: Draft → Running."""
+
+    def prepare_delta_change_value(self, change: Any, value: Any) -> Any:
+        labels = dict(getattr(self.model._meta.get_field(change.field), "flatchoices", None) or ())
+        if isinstance(value, str) and value in labels:
+            return labels[value]
+        return super().prepare_delta_change_value(change, value)
+
+
 class ScopedHistoryAdmin(_HistoryAdmin, ScopedAdmin):
     """With the history of what people have changed: who, when, and what from what. No reverting past the services."""
 
     object_history_list_template = "admin/console/history_list.html"
+
+    def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> _InWords:
+        return _InWords(self.model, historical_record)
 
     def _shows_history(self, request: HttpRequest, row: Any) -> bool:
         return True
