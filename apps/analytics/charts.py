@@ -122,7 +122,15 @@ def _stack(scale: _Scale, layers: Sequence[Line], place: int, thick: float) -> S
         if layer.values[place] > 0:
             top = bottom + layer.values[place]
             height = max(1.0, scale.y(bottom) - scale.y(top))
-            parts.append((f"{scale.x(place) - thick / 2:.1f}", f"{scale.y(top):.1f}", f"{thick:.1f}", f"{height:.1f}", layer.colour))
+            parts.append(
+                (
+                    f"{scale.x(place) - thick / 2:.1f}",
+                    f"{scale.y(top):.1f}",
+                    f"{thick:.1f}",
+                    f"{height:.1f}",
+                    layer.colour,
+                )
+            )
             bottom = top
     return format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}" fill="{}"/>', parts)
 
@@ -154,7 +162,7 @@ def share_bar(title: str, parts: Sequence[tuple[str, str, float]], *, whole: flo
 
 
 def interval_bar(title: str, share: float, low: float, high: float, *, top: float, colour: str) -> SafeString:
-    """A share as a lying bar with the interval in which it lies, of a scale that ends at `top`; as wide as its place."""
+    """A share as a lying bar with the interval in which it lies, on a scale to `top`; as wide as its place."""
     places = [f"{100 * min(1.0, value / top) if top else 0.0:.2f}%" for value in (share, low, high)]
     at, begins, ends = places
     return format_html(

@@ -18,6 +18,6 @@ def used_by_campaigns(application_id: UUID, ids: Collection[UUID]) -> set[UUID]:
     for row in rows.values_list("title", "body", "data", "options", "variables").iterator(200):
         used |= named_in(ids, *row)
     variants = Variant.objects.filter(experiment__campaign__in=rows)
-    for row in variants.values_list("title", "body", "data", "options").iterator(200):
-        used |= named_in(ids, *row)
+    for words in variants.values_list("title", "body", "data", "options").iterator(200):
+        used |= named_in(ids, *words)
     return used

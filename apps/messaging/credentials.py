@@ -1,4 +1,4 @@
-"""How a credential's secret is judged, shown and verified: each adapter's own word, told to `apps.tenants.providers`."""
+"""How a credential's secret is judged, shown and verified: the adapters' own word, told to `apps.tenants.providers`."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Dispatch(models.Model):
     variant = models.CharField(_("variant"), max_length=1, blank=True, default="", db_default="", editable=False)
     """Letter of the variant that its content is, in a campaign that tests several; empty: of none."""
     split_from = models.PositiveIntegerField(null=True, editable=False)
-    """The buckets of the audience that it is for, from here up to `split_to` (`apps.messaging.splitting`); null: all."""
+    """The buckets of the audience that it is for, from here up to `split_to` (`messaging.splitting`); null: all."""
     split_to = models.PositiveIntegerField(null=True, editable=False)
     tally_id = models.UUIDField(null=True, editable=False)
     """The row in which an upper app counts what becomes of its messages, beside the campaign's own counters."""

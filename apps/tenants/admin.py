@@ -16,12 +16,12 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from unfold import widgets
 
-from apps.tenants.accounts import admin as _accounts  # noqa: F401, registers its pages
 from apps.tenants import started as _started  # noqa: F401, registers the first steps
+from apps.tenants.accounts import admin as _accounts  # noqa: F401, registers its pages
 from apps.tenants.audit import admin as _audit  # noqa: F401, registers its page
 from apps.tenants.console.base import PlatformAdmin, ScopedAdmin
-from apps.tenants.operations import admin as _operations  # noqa: F401, registers its page
 from apps.tenants.console_pages import applications, credentials, keys, notices  # noqa: F401  # registers their pages
+from apps.tenants.operations import admin as _operations  # noqa: F401, registers its page
 
 
 def _text(**attrs: Any) -> Any:

@@ -543,9 +543,7 @@ HOLD_MAX = timedelta(days=90)
 
 
 @transaction.atomic
-def breaker_hold(
-    credential: ChannelCredential, *, reason: str, until: datetime, by: str = ""
-) -> ChannelCredential:
+def breaker_hold(credential: ChannelCredential, *, reason: str, until: datetime, by: str = "") -> ChannelCredential:
     """Keep a credential from sending until then, whatever its provider says; after it a probe decides. Messages wait,
     or go by the next credential. Raises `ValidationFailed` of `reason` or `until`."""
     now = timezone.now()

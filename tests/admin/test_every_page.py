@@ -13,6 +13,8 @@ from tests.admin.pages import OURS, address, list_of, page_of, registered, text_
 from tests.factories import make_messages, make_subscriptions
 
 QUERIES_MAX = 20
+ON_THE_CAMPAIGNS_PAGE = {"campaigns.Experiment", "campaigns.Variant", "campaigns.VariantTally"}
+"""A step and a section of it: they have no lists of their own."""
 
 
 def addresses(rows) -> list[str]:
@@ -35,7 +37,7 @@ def _admin_of(row):
 def test_every_model_of_ours_is_registered():
     models = [model for model in apps.get_models() if model._meta.app_label in OURS]
     ours = {model._meta.label for model in models if not model.__name__.startswith("Historical")}
-    assert ours <= set(registered())
+    assert ours - set(registered()) == ON_THE_CAMPAIGNS_PAGE
 
 
 def test_every_page_opens_for_a_superuser(world, platform_rows, root):

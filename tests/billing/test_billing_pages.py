@@ -79,7 +79,10 @@ def test_the_plan_and_the_terms_of_one_application_are_changed_by_buttons(root, 
     assert root.post(button(quota, "reset_terms")).status_code == 302
     quota.refresh_from_db()
     assert (quota.is_own, quota.daily_quota) == (False, 1_000)
-    assert root.post(button(profile, "change_credit_limit"), {"credit_limit": "", "reason": "paid by invoice"}).status_code == 302
+    assert (
+        root.post(button(profile, "change_credit_limit"), {"credit_limit": "", "reason": "paid by invoice"}).status_code
+        == 302
+    )
     profile.refresh_from_db()
     assert profile.credit_limit is None
 

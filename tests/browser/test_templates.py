@@ -14,7 +14,8 @@ from tests.factories import make_kakao_template, pixels
 MAIL = """<div style="font-family:sans-serif;max-width:560px;margin:auto;padding:24px">
 <img src="https://pictures.example/hero.png" width="560" height="180" alt="">
 <h1>Spring is here, {{ name }}</h1><p>Everything for the garden, and 10 % off until Sunday.</p>
-<p><a href="https://shop.example/" style="background:#4f46e5;color:#fff;padding:12px 20px;border-radius:6px">To the shop</a></p>
+<p><a href="https://shop.example/"
+style="background:#4f46e5;color:#fff;padding:12px 20px;border-radius:6px">To the shop</a></p>
 <p style="font-size:12px"><a href="{{ unsubscribe_url }}">Unsubscribe</a></p></div>"""
 
 
@@ -47,16 +48,33 @@ def template(shop) -> MessageTemplate:
         data_template={"link": "shop://garden"},
         options={"badge": 1, "image": "https://pictures.example/hero.png"},
         variants=[
-            {"channel": "email", "title": "Spring is here, {{ name }}", "body": MAIL, "options": {"preheader": "10 % off until Sunday"}},
+            {
+                "channel": "email",
+                "title": "Spring is here, {{ name }}",
+                "body": MAIL,
+                "options": {"preheader": "10 % off until Sunday"},
+            },
             {"channel": "sms", "body": "(광고) Spring: 10 % off until Sunday. shop.example"},
-            {"channel": "in_app", "title": "Spring offer", "body": "10 % off everything for the garden.", "options": {
-                "layout": "modal", "image": "https://pictures.example/hero.png",
-                "buttons": [{"id": "go", "text": "Have a look", "action": {"type": "url", "url": "https://shop.example/"}},
-                            {"id": "no", "text": "Not now", "action": {"type": "close"}}],
-            }},
-            {"channel": "kakao_talk", "data": {"name": "{{ name }}", "order": "A-1042"}, "options": {"template_code": "T1", "fallback": {"text": "Your order A-1042 is on its way."}}},
+            {
+                "channel": "in_app",
+                "title": "Spring offer",
+                "body": "10 % off everything for the garden.",
+                "options": {
+                    "layout": "modal",
+                    "image": "https://pictures.example/hero.png",
+                    "buttons": [
+                        {"id": "go", "text": "Have a look", "action": {"type": "url", "url": "https://shop.example/"}},
+                        {"id": "no", "text": "Not now", "action": {"type": "close"}},
+                    ],
+                },
+            },
+            {
+                "channel": "kakao_talk",
+                "data": {"name": "{{ name }}", "order": "A-1042"},
+                "options": {"template_code": "T1", "fallback": {"text": "Your order A-1042 is on its way."}},
+            },
         ],
-    )  # fmt: skip
+    )
     return template_update(
         template=made,
         changed_by="minji@example.com",

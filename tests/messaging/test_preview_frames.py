@@ -22,37 +22,113 @@ from apps.tenants.services import membership_set
 from tests.factories import make_kakao_template
 
 CONTENTS = [
-    ("push", {"title": "Hi {{ name }}", "body": "Line\nline", "data": {"link": "shop://x", "n": {"a": [1]}}, "options": {}}),
-    ("push", {"title": "", "body": " b ", "data": {"link": 7}, "options": {
-        "image": "https://x.example/a.png", "badge": 0, "sound": "ding", "priority": "normal", "silent": True,
-        "collapse_key": "k", "subtitle": "s", "thread_id": "t", "category": "c", "channel_id": "n", "click_action": "a",
-    }}),
+    (
+        "push",
+        {"title": "Hi {{ name }}", "body": "Line\nline", "data": {"link": "shop://x", "n": {"a": [1]}}, "options": {}},
+    ),
+    (
+        "push",
+        {
+            "title": "",
+            "body": " b ",
+            "data": {"link": 7},
+            "options": {
+                "image": "https://x.example/a.png",
+                "badge": 0,
+                "sound": "ding",
+                "priority": "normal",
+                "silent": True,
+                "collapse_key": "k",
+                "subtitle": "s",
+                "thread_id": "t",
+                "category": "c",
+                "channel_id": "n",
+                "click_action": "a",
+            },
+        },
+    ),
     ("push", {"title": "t", "body": "", "data": {}, "options": {"badge": "many", "unknown": [1], "priority": "odd"}}),
-    ("email", {"title": "S", "body": "<p>Hi</p>", "data": {}, "options": {
-        "preheader": "p", "format": "text", "from_name": "F", "reply_to": "a@b.co", "text": "x", "track_opens": False,
-        "track_clicks": True, "list_unsubscribe": False, "tags": ["a", "b"], "headers": {"X-A": "1"},
-        "attachments": ["01a22e17-c8ab-7248-8e52-c170445fc1ab"],
-    }}),
+    (
+        "email",
+        {
+            "title": "S",
+            "body": "<p>Hi</p>",
+            "data": {},
+            "options": {
+                "preheader": "p",
+                "format": "text",
+                "from_name": "F",
+                "reply_to": "a@b.co",
+                "text": "x",
+                "track_opens": False,
+                "track_clicks": True,
+                "list_unsubscribe": False,
+                "tags": ["a", "b"],
+                "headers": {"X-A": "1"},
+                "attachments": ["01a22e17-c8ab-7248-8e52-c170445fc1ab"],
+            },
+        },
+    ),
     ("sms", {"title": "T", "body": "안녕", "data": {}, "options": {"type": "lms", "from": "0212345678"}}),
-    ("kakao_talk", {"title": "", "body": "", "data": {"name": "{{ name }}"}, "options": {
-        "template_code": "T1", "fallback": {"channel": "sms", "text": "Hi"}, "sender_key": "k" * 40,
-    }}),
-    ("in_app", {"title": "T", "body": "B", "data": {"a": 1}, "options": {
-        "layout": "card", "image": "https://x.example/a.png", "background_color": "#ffffff", "text_color": "#000000",
-        "action": {"type": "url", "url": "https://x.example/"},
-        "buttons": [
-            {"id": "go", "text": "Go", "action": {"type": "deep_link", "url": "shop://go"}, "text_color": "#111111"},
-            {"id": "no", "text": "No", "action": {"type": "close"}},
-        ],
-        "triggers": [[{"type": "app_open"}]], "frequency": {"limit": 3, "minimum_gap_s": 60, "per_session": 1},
-        "priority": 7, "period": {"starts_at": "2026-01-01T00:00:00+09:00"}, "app_version": {"min": "1.2"},
-        "languages": ["ko", "en"], "is_test": True,
-    }}),
-    ("in_app", {"title": "T", "body": "", "data": {}, "options": {
-        "action": {"type": "tag", "tags": {"a": "b"}},
-        "buttons": [{"id": "a", "text": "A", "action": {"type": "url", "url": "https://x.example/", "closes": False}}],
-    }}),
-]  # fmt: skip
+    (
+        "kakao_talk",
+        {
+            "title": "",
+            "body": "",
+            "data": {"name": "{{ name }}"},
+            "options": {
+                "template_code": "T1",
+                "fallback": {"channel": "sms", "text": "Hi"},
+                "sender_key": "k" * 40,
+            },
+        },
+    ),
+    (
+        "in_app",
+        {
+            "title": "T",
+            "body": "B",
+            "data": {"a": 1},
+            "options": {
+                "layout": "card",
+                "image": "https://x.example/a.png",
+                "background_color": "#ffffff",
+                "text_color": "#000000",
+                "action": {"type": "url", "url": "https://x.example/"},
+                "buttons": [
+                    {
+                        "id": "go",
+                        "text": "Go",
+                        "action": {"type": "deep_link", "url": "shop://go"},
+                        "text_color": "#111111",
+                    },
+                    {"id": "no", "text": "No", "action": {"type": "close"}},
+                ],
+                "triggers": [[{"type": "app_open"}]],
+                "frequency": {"limit": 3, "minimum_gap_s": 60, "per_session": 1},
+                "priority": 7,
+                "period": {"starts_at": "2026-01-01T00:00:00+09:00"},
+                "app_version": {"min": "1.2"},
+                "languages": ["ko", "en"],
+                "is_test": True,
+            },
+        },
+    ),
+    (
+        "in_app",
+        {
+            "title": "T",
+            "body": "",
+            "data": {},
+            "options": {
+                "action": {"type": "tag", "tags": {"a": "b"}},
+                "buttons": [
+                    {"id": "a", "text": "A", "action": {"type": "url", "url": "https://x.example/", "closes": False}}
+                ],
+            },
+        },
+    ),
+]
 
 
 @pytest.mark.parametrize("index", range(len(CONTENTS)))

@@ -31,7 +31,9 @@ def test_a_worker_stops_in_the_middle_of_a_batch_loses_nothing_and_goes_on(fleet
     """A real worker with a real provider: off within seconds, nothing failed, and everything is sent in the end."""
     settings.BATCH_SIZE = 4_000
     make_subscriptions(application, [f"{n:064x}" for n in range(4_000)])
-    (batch_id,) = dispatch_slice(dispatch=make_dispatch(application, audience={}), after_id=None, limit=10_000).batch_ids
+    (batch_id,) = dispatch_slice(
+        dispatch=make_dispatch(application, audience={}), after_id=None, limit=10_000
+    ).batch_ids
     batch = DispatchBatch.objects.get(pk=batch_id)
     apns.settings(latency_ms=400)
     fleet.environment |= {"BATCH_LEASE_S": "120", "PROVIDER_STREAMS": "20", "PROVIDER_CONNECTIONS": "2"}

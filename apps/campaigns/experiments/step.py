@@ -158,7 +158,7 @@ class Page:
         self.flow, self.campaign = flow, flow.campaign
         post: Any = flow.request.POST if flow.is_post else None
         self.stored: Any = plan_of(self.campaign)
-        stored: dict[str, Any] = {} if self.stored is None else self.stored
+        stored: Any = self.stored or {}
         self.templates = MessageTemplate.objects.for_application(self.campaign.application).order_by("name")
         self.form = PlanForm(post, initial={k: v for k, v in stored.items() if k != "variants"})
         self.slots = [

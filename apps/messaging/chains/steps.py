@@ -156,7 +156,7 @@ def chain_create(*, application: Application, first: Dispatch, chain: Chain) -> 
 
 
 def chain_again(*, of: Dispatch, first: Dispatch) -> None:
-    """Give `first`, which is a saved `dispatch_again` of the head of a chain, a chain of its own with the same steps."""
+    """Give `first`, a saved `dispatch_again` of the head of a chain, a chain of its own with the same steps."""
     first.chain_id = first.pk
     first.save(update_fields=["chain_id"])
     steps: dict[int, Dispatch] = {}

@@ -351,11 +351,11 @@ def _said(row: Import, title: str) -> str:
     """What a column was taken for, in the words of its field."""
     said = row.mapping.get(title, title)
     if not said or title in REJECT_COLUMNS:
-        return _("left out")
+        return str(_("left out"))
     if said in mapping.LABELS:
         return str(mapping.LABELS[said])
     target, name = mapping.read_back(row.kind, said)
     if not target.startswith(":"):
-        return said
+        return str(said)
     words = {"group": mapping.GROUPS[ImportKind(row.kind)], "name": name, "kind": mapping.KIND_LABELS[target[1:]]}
     return str(_("%(group)s “%(name)s” %(kind)s") % words)
