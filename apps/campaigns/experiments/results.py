@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
@@ -191,7 +191,10 @@ def _choice(flow: Flow, result: Result) -> dict[str, Any]:
 
 def message_variant(request: HttpRequest, message: Message) -> Panel | None:
     """On the page of a message: which variant it is."""
-    order = message.dispatch
+    try:
+        order = message.dispatch
+    except ObjectDoesNotExist:
+        return None
     if not order.variant or not grants_of(request).has("campaigns:read", message.application_id):
         return None
     rows = VariantTally.objects.filter(application_id=message.application_id).select_related("variant")
