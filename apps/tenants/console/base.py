@@ -119,6 +119,10 @@ class FastAdmin(_Admin):
         columns = {"pk", *(name for f in self.model._meta.get_fields() for name in (f.name, getattr(f, "attname", "")))}
         return lookup.split("__")[0] not in columns  # what is no look-up at all is Django's to answer
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """No row has a NUL in its key: PostgreSQL has no such text."""
+        return None if "\0" in str(object_id) else super().get_object(request, object_id, from_field)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
