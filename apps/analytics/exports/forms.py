@@ -10,6 +10,7 @@ from uuid import UUID
 from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext
 from rest_framework import serializers
 from unfold import widgets
 
@@ -35,7 +36,7 @@ class ExportForm(forms.Form):
             widget=widgets.UnfoldAdminSelectWidget,
             empty_label=None,
         )
-        for name, label in zip(PERIOD, (_("from"), _("to")), strict=True):
+        for name, label in zip(PERIOD, (pgettext("period", "from"), pgettext("period", "to")), strict=True):
             self.fields[name] = _moment(
                 label,
                 required=resource.needs_period and name == "since",

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from simple_history.models import HistoricalRecords
 
 from apps.tenants.models import Application, Role, ScopedQuerySet
@@ -95,8 +96,8 @@ class ReportRun(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     application = models.ForeignKey(Application, models.CASCADE, related_name="+", db_index=False)
     schedule = models.ForeignKey(ReportSchedule, models.CASCADE, related_name="runs", db_index=False)
-    period_start = models.DateField(_("from"))
-    period_end = models.DateField(_("to"))
+    period_start = models.DateField(pgettext_lazy("period", "from"))
+    period_end = models.DateField(pgettext_lazy("period", "to"))
     """The first day that is not of it."""
     state = models.CharField(_("state"), max_length=8, choices=RunState.choices, default=RunState.WAITING)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django_fsm import can_proceed
 
 from apps.analytics.exports.admin import offer
@@ -449,7 +449,7 @@ class MessageCampaignAdmin(ScopedHistoryAdmin):
 
     def panels(self, request: HttpRequest, row: MessageCampaign) -> list[Panel]:
         """Of the plain form."""
-        facts = [(_("who"), in_words(row.application, row.targeting_criteria))]
+        facts = [(pgettext("audience", "who"), in_words(row.application, row.targeting_criteria))]
         if row.status in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
             facts.append((_("reachable now"), reach(row.application, row.targeting_criteria, row.channel_type)))
         return [Panel(_("Audience"), "admin/console/facts.html", {"facts": facts}, before=True)]

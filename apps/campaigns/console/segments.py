@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from apps.campaigns import services
 from apps.campaigns.console import builder_views  # noqa: F401  # registers their addresses
@@ -76,7 +76,7 @@ class SegmentAdmin(ScopedHistoryAdmin):
         if self.has_change_permission(request, row):
             return [used_by(row)]
         facts = [
-            (_("who"), in_words(row.application, row.criteria)),
+            (pgettext("audience", "who"), in_words(row.application, row.criteria)),
             (_("reachable by push now"), reach(row.application, row.criteria, ChannelType.PUSH)),
         ]
         return [Panel(_("Audience"), "admin/console/facts.html", {"facts": facts}, before=True), used_by(row)]
