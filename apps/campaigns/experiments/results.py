@@ -138,15 +138,21 @@ def _row(result: Result, row: VariantResult, top: float) -> dict[str, Any]:
 
 def _points(difference: float | None) -> str:
     """A difference of two rates."""
-    return "" if difference is None else _("%(points)s points") % {"points": f"{100 * difference:+.1f}"}
+    return "" if difference is None else _("%(points)s points") % {"points": _signed(difference)}
 
 
 def _between(interval: Interval | None) -> str:
     """Where the true difference lies."""
     if interval is None:
         return ""
-    facts = {name: f"{100 * value:+.1f}" for name, value in zip(("low", "high"), interval, strict=True)}
+    facts = {name: _signed(value) for name, value in zip(("low", "high"), interval, strict=True)}
     return _("%(low)s to %(high)s") % facts
+
+
+def _signed(difference: float) -> str:
+    """In points, with its sign; what rounds to nothing has none."""
+    points = round(100 * difference, 1)
+    return f"{points:+.1f}" if points else "0.0"
 
 
 def _activities(result: Result) -> list[dict[str, str]]:

@@ -57,10 +57,11 @@ def _rounded(value: float, decimals: int) -> str:
 
 
 def money(amount: Money | None) -> str:
-    """With its currency's sign and decimals."""
+    """With its currency's sign and decimals; a price of less than one of it with all of its own: ₩0.2."""
     if amount is None:
         return NOTHING
-    return str(format_money(amount, locale=get_language() or "en"))
+    is_small = 0 < abs(amount.amount) < 1
+    return str(format_money(amount, locale=get_language() or "en", decimal_quantization=not is_small))
 
 
 def moment(value: datetime | None) -> SafeString | str:
