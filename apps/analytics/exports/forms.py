@@ -56,10 +56,11 @@ class ExportForm(forms.Form):
             label=_("Time zone"),
             widget=widgets.UnfoldAdminSelectWidget,
         )
-        for name, label, help_text in (
+        flags: tuple[tuple[str, Any, Any], ...] = (
             ("bom", _("For Excel"), _("The file begins with a byte order mark, by which Excel knows UTF-8.")),
             ("gzip", _("Compressed (gzip)"), ""),
-        ):
+        )
+        for name, label, help_text in flags:
             self.fields[name] = _flag(label, help_text)
         if may_unmask:
             self.fields["unmasked"] = _flag(
