@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from apps.analytics.reports import unsubscribing
 from apps.messaging.email import opening
@@ -34,7 +34,7 @@ urlpatterns = [
     path("reports/unsubscribe", unsubscribing.unsubscribe_page),
     path("account/", include("apps.tenants.accounts.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("apps.messaging.urls")),  # the busiest first: each address is tried in this order
     path("api/v1/", include("apps.subscriptions.urls")),
     path("api/v1/", include("apps.tenants.urls")),

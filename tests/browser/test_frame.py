@@ -27,3 +27,12 @@ def test_pages_fit_a_phone(browse, scheme):
         console.open(path)
         console.shot(f"frame-phone-{scheme}{path.replace('/', '-').rstrip('-')}")
         console.fits()
+
+
+def test_the_api_can_be_tried_in_the_browser(browse):
+    """Under the same content policy as every page."""
+    console = browse("")
+    page = console.open("/api/docs/")
+    page.get_by_text("Automata-Signal API").first.wait_for()
+    page.locator("#operations-tag-messages, [id^=operations-]").first.wait_for()
+    console.shot("api-docs", full=False)
