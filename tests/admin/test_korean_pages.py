@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from html.parser import HTMLParser
 from zoneinfo import available_timezones
 
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from apps.tenants.console.pages import pages
-from tests.admin.pages import address, list_of, page_of, registered, text_of
+from tests.admin.pages import address, list_of, registered, text_of
 
 SILENT = ("script", "style", "code", "pre", "textarea", "svg", "template", "title")
 SPOKEN = ("aria-label", "title", "placeholder", "alt", "data-label")
@@ -41,7 +42,17 @@ ZONES = {zone.replace("_", " ") for zone in available_timezones()} | available_t
 CODES = {
     *("email", "Email", "kakao", "thumbnail", "api", "message.*", "subscription.*", "complaint", "tests", "messages"),
     *("basic", "free", "premium", "enterprise", "Basic", "Free", "Premium", "Enterprise", "name", "news", "mark"),
-    *("There", "status", "launch", "Hi — There", "Hi {{ name }}", "0 → 1 · api", "– → 1 · api", "Crontab translation"),
+    *(
+        "There",
+        "status",
+        "launch",
+        "Hi Jimin Kim",
+        "Hi — There",
+        "Hi {{ name }}",
+        "0 → 1 · api",
+        "– → 1 · api",
+        "Crontab translation",
+    ),
     '{"type": "service_account", …}',
 }
 """Data of the rows, and codes that are written as they are."""
@@ -91,14 +102,24 @@ def english_of(page: str, marks: list[str]) -> Iterator[str]:
 def addresses(world) -> Iterator[str]:
     yield "/admin/"
     yield from (reverse(f"admin:{page.name}") for page in pages() if "<" not in page.path)
+    yield from ("/account/", "/account/security/", "/account/sessions/", "/account/2fa/", "/account/password/change/")
     for label, model_admin in registered().items():
         yield list_of(label)
         yield address(label, "add")
         if row := world.rows.get(label):
-            yield page_of(row)
-            yield page_of(row, "history")
-            yield page_of(row, "delete")
+            yield from pages_of_row(model_admin, row)
             yield from (address(label, "do", row.pk, name) for name in getattr(model_admin, "row_actions", ()))
+    campaign = world["campaigns.MessageCampaign"]
+    for step in ("basics", "audience", "content", "variants", "schedule", "check", "launch"):
+        yield address("campaigns.MessageCampaign", "step", campaign.pk, step)
+
+
+def pages_of_row(model_admin, row) -> Iterator[str]:
+    """Its page, its history, and what its admin has besides."""
+    for pattern in model_admin.get_urls():
+        if not str(pattern.name).endswith("reportschedule_preview"):  # a letter, in the report's own language
+            with suppress(NoReverseMatch):
+                yield reverse(f"admin:{pattern.name}", args=[row.pk])
 
 
 def test_no_page_has_english_words(world, root):

@@ -10,7 +10,7 @@ from uuid import UUID
 from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext
+from django.utils.translation import pgettext_lazy
 from rest_framework import serializers
 from unfold import widgets
 
@@ -36,11 +36,12 @@ class ExportForm(forms.Form):
             widget=widgets.UnfoldAdminSelectWidget,
             empty_label=None,
         )
-        for name, label in zip(PERIOD, (pgettext("period", "from"), pgettext("period", "to")), strict=True):
+        for name, label in zip(PERIOD, (pgettext_lazy("period", "from"), pgettext_lazy("period", "to")), strict=True):
             self.fields[name] = _moment(
                 label,
                 required=resource.needs_period and name == "since",
-                help_text=f"{resource.period_label}; UTC, or with an offset: 2026-11-20T09:00+09:00",
+                help_text=_("%(period)s; in UTC, or with an offset: %(example)s")
+                % {"period": resource.period_label, "example": "2026-11-20T09:00+09:00"},
             )
         for item in resource.filters:
             self.fields[item.name] = _field_of(item)
