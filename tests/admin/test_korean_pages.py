@@ -21,45 +21,24 @@ ENGLISH = re.compile(r"(?<![\w@./:#{&?=-])[A-Za-z][a-z]{2,}(?![\w@/:}=-]|\.\w)")
 NAMES = {
     *("Automata", "Signal", "English", "Kakao", "Solapi", "Cloud", "Twilio", "Mailgun", "SendGrid", "Postmark"),
     *("Resend", "Amazon", "Apple", "Google", "Firebase", "Android", "Flower", "Celery", "Redis", "PostgreSQL"),
-    *(
-        "Brevo",
-        "Python",
-        "Excel",
-        "Gmail",
-        "Gzip",
-        "gzip",
-        "esc",
-        "django",
-        "celery",
-        "psycopg",
-        "granian",
-        "control",
-        "webhooks",
-    ),
+    *("Brevo", "Python", "Excel", "Gmail", "Gzip", "gzip", "esc", "django", "celery", "psycopg", "granian"),
+    *("control", "webhooks", "Swift", "Kotlin", "JavaScript", "Web", "curl"),
 }
 """Of products, of programs and of keys."""
 ZONES = {zone.replace("_", " ") for zone in available_timezones()} | available_timezones()
+MASKED = re.compile(r"\w+…\w*")
 CODES = {
     *("email", "Email", "kakao", "thumbnail", "api", "message.*", "subscription.*", "complaint", "tests", "messages"),
     *("basic", "free", "premium", "enterprise", "Basic", "Free", "Premium", "Enterprise", "name", "news", "mark"),
-    *(
-        "There",
-        "status",
-        "launch",
-        "Hi Jimin Kim",
-        "Hi — There",
-        "Hi {{ name }}",
-        "0 → 1 · api",
-        "– → 1 · api",
-        "Crontab translation",
-    ),
-    '{"type": "service_account", …}',
+    *("There", "status", "launch", "Hi Jimin Kim", "Hi — There", "Hi {{ name }}", "0 → 1 · api", "– → 1 · api"),
+    *("Crontab translation", '{"type": "service_account", …}'),
 }
 """Data of the rows, and codes that are written as they are."""
 
 
 def is_data(text: str, marks: list[str]) -> bool:
-    return text in CODES or text in ZONES or any(mark in text for mark in marks)
+    known = text in CODES or text in ZONES or MASKED.fullmatch(text)
+    return bool(known) or any(mark in text for mark in marks)
 
 
 class Words(HTMLParser):
