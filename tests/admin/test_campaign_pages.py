@@ -475,7 +475,7 @@ def test_no_step_asks_for_many_queries(draft, world, member, django_assert_max_n
     marketer = member(Role.MARKETER)
     marketer.get(list_of("campaigns.MessageCampaign"))
     for name in STEPS:
-        with django_assert_max_num_queries(24 if name == "check" else 20):
+        with django_assert_max_num_queries(20):
             marketer.get(step_of(draft, name))
     with django_assert_max_num_queries(20):
         marketer.get(page_of(world["campaigns.MessageCampaign"]))

@@ -127,8 +127,10 @@ def test_no_address_leads_to_another_application(world, other, member, role):
     client, before = member(role), fingerprint(other.application)
     for place in places():
         rows = [other[place.model]] if place.model in other.rows else list(other.rows.values())
+        # Whoever has fewer rights than an owner is refused the same row by the same look-up: a word of each is enough.
+        words = place.words() if role == Role.OWNER else place.words()[:1]
         for key in {str(row.pk) for row in rows} if has_row(place) else {NOBODY}:
-            for word in place.words():
+            for word in words:
                 address = f"{place.filled(key, word)}?application={other.application.pk}"
                 for answer in (asked(client, "get", address), asked(client, "post", address)):
                     assert not leaks(answer, other), (address, leaks(answer, other))
@@ -147,11 +149,12 @@ def test_what_a_role_may_not_read_it_gets_by_no_address(world, other, member, ro
         if place.model and place.model not in READ:
             continue  # the platform's own: test_scope has them
         key = str(world[place.model].pk) if place.model in world.rows else NOBODY
-        for word in place.words():
+        for number, word in enumerate(place.words()):
             address = place.filled(key, word)
             answers = [asked(client, "get", address)]
-            if place.model:
+            if place.model and not number:
                 answers.append(asked(client, "post", address))
+            if place.model:
                 assert all(answer.status_code in REFUSED for answer in answers), (address, answers)
             for answer in answers:
                 assert not leaks(answer, other), address
