@@ -238,8 +238,8 @@ def rows_about(world: World) -> dict[str, str]:
 
 def _digests(condition: str, parameters: list[str]) -> dict[str, str]:
     select = (
-        "SELECT '{0}', md5(coalesce(string_agg((to_jsonb(t) - 'last_used_at')::text, ' ' ORDER BY to_jsonb(t)), ''))"
-        " FROM {0} t WHERE "
+        "SELECT '{0}', md5(coalesce(string_agg((to_jsonb(t) - '{{last_used_at,last_used_from}}'::text[])::text, ' '"
+        " ORDER BY to_jsonb(t)), '')) FROM {0} t WHERE "
     )
     tables = _tables()
     with connection.cursor() as cursor:
