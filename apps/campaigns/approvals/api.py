@@ -129,8 +129,8 @@ class ApproveView(OneCampaign):
         """Approve the launch exactly as it stands now. Of operators only, and of nobody who made, changed or asked for
         the campaign (403 `APPROVAL_OWN`). 409 `APPROVAL_NOT_ASKED` or `APPROVAL_OUTDATED`."""
         campaign = self._campaign(campaign_id)
-        operator = self._operator()
         given = validated(ApproveInput, request.data)
+        operator = self._operator()
         approval = services.approval_approve(campaign=campaign, operator=operator, **given)
         return Response(represent_approval(approval, campaign))
 
@@ -142,8 +142,8 @@ class RejectView(OneCampaign):
     def post(self, request: Request, campaign_id: UUID) -> Response:
         """Reject it and say why; also what was approved and is not launched yet. As `approve`."""
         campaign = self._campaign(campaign_id)
-        operator = self._operator()
         given = validated(RejectInput, request.data)
+        operator = self._operator()
         approval = services.approval_reject(campaign=campaign, operator=operator, **given)
         return Response(represent_approval(approval, campaign))
 
