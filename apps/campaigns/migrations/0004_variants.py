@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("campaigns", "0003_flow"),
-        ("messaging", "0011_variants"),
+        ("messaging", "0009_variants"),
     ]
 
     operations = [

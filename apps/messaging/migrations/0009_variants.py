@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0010_templates"),
+        ("messaging", "0008_chains"),
     ]
 
     operations = [
