@@ -14,6 +14,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 HEAVY = ("tests/faults/", "tests/bench/")
 """What shares a whole platform or wants the machine: one process runs all of it, and begins with it."""
+WITH_A_WORLD = "tests/admin/"
+"""Files whose tests share an application with everything in it, which takes seconds to make: one process runs a file."""
+LONG = "tests/admin/test_every_url.py"
+"""But for this one: its tests take longer than their world."""
 
 
 class OneByOne(LoadScopeScheduling):
@@ -23,7 +27,11 @@ class OneByOne(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "heavy" if nodeid.startswith(HEAVY) else nodeid
+        if nodeid.startswith(HEAVY):
+            return "heavy"
+        if nodeid.startswith(WITH_A_WORLD) and not nodeid.startswith(LONG):
+            return nodeid.partition("::")[0]
+        return nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):
