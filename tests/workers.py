@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 HEAVY = ("tests/faults/", "tests/bench/")
 """What shares a whole platform or wants the machine: one process runs all of it, and begins with it."""
 WITH_A_WORLD = "tests/admin/"
-"""Files whose tests share an application with everything in it, which takes seconds to make: one process runs a file."""
+"""Files whose tests share an application with everything in it, which takes seconds to make: one process for a file."""
 LONG = "tests/admin/test_every_url.py"
 """But for this one: its tests take longer than their world."""
 
