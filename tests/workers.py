@@ -14,8 +14,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 HEAVY = ("tests/faults/", "tests/bench/")
 """What shares a whole platform or wants the machine: one process runs all of it, and begins with it."""
-WITH_A_WORLD = "tests/admin/"
-"""Files whose tests share an application with everything in it, which takes seconds to make: one process for a file."""
+TOGETHER = ("tests/admin/", "tests/browser/")
+"""Files whose tests share what takes seconds to make: an application with everything in it, or a browser, whose event
+loop no other test may meet besides. One process runs a file."""
 LONG = "tests/admin/test_every_url.py"
 """But for this one: its tests take longer than their world."""
 
@@ -29,7 +30,7 @@ class OneByOne(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(HEAVY):
             return "heavy"
-        if nodeid.startswith(WITH_A_WORLD) and not nodeid.startswith(LONG):
+        if nodeid.startswith(TOGETHER) and not nodeid.startswith(LONG):
             return nodeid.partition("::")[0]
         return nodeid
 
