@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 
 from apps.tenants.models import Operator
@@ -26,6 +27,7 @@ def _let_sign_in(world: World) -> None:
         Operator.objects.filter(email=world.email).update(password=make_password(PASSWORD, hasher=HASHER))
 
 
+@pytest.mark.timeout(400)
 def test_without_redis_every_route_works_and_the_log_tells_nothing_of_anybody(transactional_db, settings, tmp_path):
     wrong, worlds = {}, []
     with running_api(
