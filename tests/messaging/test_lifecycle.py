@@ -78,10 +78,10 @@ def test_the_answer_is_how_many_moved_by_campaign_and_channel(application):
     Message.objects.filter(pk=messages[0].pk).update(campaign_id=campaign_id)
     arguments = {"ids": [m.pk for m in messages], "application_id": application.pk, "at": timezone.now()}
     counts = lifecycle.apply("fail", source="pending", reason="because", **arguments)
-    scope = {"application_id": application.pk, "channel_type": "push", "dispatch_id": messages[0].dispatch_id}
+    scope = {"application_id": application.pk, "channel_type": "push"}
     change = {"old": "pending", "new": "failed", "reason": "because"}
     assert sorted(counts, key=lambda count: count.messages) == [
-        StatusCount(campaign_id=campaign_id, messages=1, **scope, **change),
+        StatusCount(campaign_id=campaign_id, messages=1, dispatch_id=messages[0].dispatch_id, **scope, **change),
         StatusCount(campaign_id=None, messages=2, **scope, **change),
     ]
     assert MessageEvent.objects.count() == 3
