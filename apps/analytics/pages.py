@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin
+from django.db.models import Prefetch, prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -19,9 +20,10 @@ from unfold import widgets
 from apps.analytics import answers, asking, sections
 from apps.analytics.answers import Asked
 from apps.analytics.asking import may_ask
+from apps.billing.models import BillingProfile
 from apps.tenants.channels import ChannelType
 from apps.tenants.console.access import grants_of
-from apps.tenants.console.lists import APPLICATIONS_SHOWN, as_uuid
+from apps.tenants.console.choosing import applications_with, chosen_application
 from apps.tenants.console.pages import console_page
 from apps.tenants.models import Application
 from automata_signal.errors import SignalError
@@ -79,8 +81,8 @@ class PeriodForm(forms.Form):
 )
 def statistics_page(request: HttpRequest) -> HttpResponse:
     """404 for an application where the operator may not read statistics, as for one that there is not."""
-    applications = _applications(request)
-    chosen = _chosen(request, applications)
+    applications = applications_with(request, READ)
+    chosen = chosen_application(request, applications)
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": _("Statistics"),
@@ -88,32 +90,10 @@ def statistics_page(request: HttpRequest) -> HttpResponse:
         "application": chosen,
     }
     if chosen is not None:
+        profiles = BillingProfile.objects.select_related("plan").defer("alert_webhook_secret")
+        prefetch_related_objects([chosen], Prefetch("billing", queryset=profiles))  # each part of the page asks for it
         context |= _filled(request, chosen, applications)
     return TemplateResponse(request, "admin/analytics/statistics.html", context)
-
-
-def _applications(request: HttpRequest) -> list[Application]:
-    """Where the operator may read statistics; the first hundred by name, and the one that the address names."""
-    grants = grants_of(request)
-    plans = Application.objects.select_related("billing__plan").defer("billing__alert_webhook_secret")
-    rows = plans.order_by("name", "pk")  # with the plans, which each part of the page asks about
-    if not grants.is_platform:
-        rows = rows.filter(pk__in=grants.applications(READ))
-    shown = list(rows[:APPLICATIONS_SHOWN])
-    named = as_uuid(request.GET.get("application", ""))
-    if named and named not in {row.pk for row in shown}:
-        shown += list(rows.filter(pk=named))
-    return shown
-
-
-def _chosen(request: HttpRequest, applications: list[Application]) -> Application | None:
-    if not request.GET.get("application"):
-        return applications[0] if applications else None
-    named = as_uuid(request.GET["application"])
-    for application in applications:
-        if application.pk == named:
-            return application
-    raise Http404
 
 
 def _filled(request: HttpRequest, application: Application, applications: list[Application]) -> dict[str, Any]:
