@@ -28,6 +28,7 @@ DISTRIBUTED = (
     "subscriptions_activehours",
     "campaigns_messagecampaign",
     "campaigns_campaignfailure",
+    "campaigns_varianttally",
 )
 """What grows with messages and people. What their foreign keys name beside each other (applications, templates) is
 copied to every node; all else stays on the coordinator."""
