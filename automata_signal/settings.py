@@ -242,6 +242,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     "media": bucket_or_folder(_MEDIA_BUCKET, _MEDIA),
 }
 WHITENOISE_USE_FINDERS = not IS_PRODUCTION
+# Looked for when asked for: edits are seen at once, and a test's client does not list every file before its request.
+WHITENOISE_AUTOREFRESH = AUTOMATA_ENV in ("development", "test")
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]

@@ -64,6 +64,13 @@ def _json(body) -> bytes:
     return json.dumps(body).encode()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords():
+    """A hash that is slow on purpose says nothing more of a password."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_kept(settings):
     """Tests change what is kept for a while and look at once; keeping has tests of its own."""

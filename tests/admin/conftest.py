@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt
-from django.test import Client, override_settings
+from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from djmoney.money import Money
@@ -62,12 +62,6 @@ from apps.tenants.sign_in import sign_in
 from tests.factories import make_checked_import, make_kakao_template, make_messages, pixels
 
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
-        yield
 
 
 @dataclass
@@ -325,13 +319,13 @@ def _add_billing(world: World, mark: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def aurora(rows_of_module, quick, provider_keys) -> World:
+def aurora(rows_of_module, provider_keys) -> World:
     application = Application.objects.create(name="Shop", time_zone="Asia/Seoul")
     return make_world(application, "Aurora", provider_keys)
 
 
 @pytest.fixture(scope="module")
-def borealis(rows_of_module, quick, provider_keys) -> World:
+def borealis(rows_of_module, provider_keys) -> World:
     return make_world(Application.objects.create(name="Stranger"), "Borealis", provider_keys)
 
 

@@ -12,21 +12,20 @@ from tests.api.world import World, make_world
 
 
 @pytest.fixture(scope="module", autouse=True)
-def many_requests_and_quick_passwords():
+def many_requests():
     rates = dict.fromkeys(settings.API_RATE_PER_MINUTE, 100_000_000)
-    hashers = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     nowhere = "https://127.0.0.1:9"  # what asks a provider finds none
-    with override_settings(API_RATE_PER_MINUTE=rates, PASSWORD_HASHERS=hashers, NHN_KAKAO_URL=nowhere):
+    with override_settings(API_RATE_PER_MINUTE=rates, NHN_KAKAO_URL=nowhere):
         yield
 
 
 @pytest.fixture(scope="module")
-def victim(rows_of_module, many_requests_and_quick_passwords) -> World:
+def victim(rows_of_module, many_requests) -> World:
     return make_world("victim")
 
 
 @pytest.fixture(scope="module")
-def intruder(rows_of_module, many_requests_and_quick_passwords) -> World:
+def intruder(rows_of_module, many_requests) -> World:
     return make_world("intruder")
 
 

@@ -18,10 +18,8 @@ PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture
-def signed_in(application, settings):
+def signed_in(application):
     """`signed_in(role)`, or a superuser without one, acting in the application."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
     def sign_in(role: str = "") -> ApiClient:
         email = f"{role or 'root'}@example.com"
         operator = Operator.objects.create_user(email, PASSWORD, is_superuser=not role)

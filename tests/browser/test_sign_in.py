@@ -22,11 +22,6 @@ def code_of(secret: str, ahead: int = 0) -> str:
     return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + ahead))
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def sign_in(console, email: str, password: str = PASSWORD) -> None:
     console.open("/account/login/")
     console.page.fill("#id_login", email)

@@ -23,11 +23,6 @@ def rates_start_at_nothing(settings):
     rate_counters.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def anonymous() -> ApiClient:
     return ApiClient("")
