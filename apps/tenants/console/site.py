@@ -52,7 +52,7 @@ class ConsoleSite(_Site):
         return [*own, *(entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site")]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> Any:
-        """Made when it is looked at: each page is given Django's list, and hardly one shows it (a sixth of its time)."""
+        """Made when it is looked at: each page is given this list, and hardly one shows it (a sixth of its time)."""
         return SimpleLazyObject(lambda: super(ConsoleSite, self).get_app_list(request, app_label))
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
