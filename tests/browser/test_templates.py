@@ -163,6 +163,15 @@ def test_every_channel_looks_like_itself(browse, template):
     page.locator(".ap-yellow").wait_for()
     console.shot("alimtalk")
     console.axe()
+    page = console.open("/admin/messaging/kakaotemplate/add/")
+    assert not page.get_by_label("Address on phones").first.is_visible()
+    page.get_by_label("Button 1").select_option("WL")
+    page.locator("#id_button1_name").fill("Follow the parcel")
+    page.locator("#id_button1_link_mobile").fill("https://shop.example/#{order}")
+    assert not page.locator("#id_button1_scheme_ios").is_visible()
+    assert not page.locator("#id_button2_name").is_visible()
+    console.shot("alimtalk-new")
+    console.axe()
 
 
 def test_a_template_is_read_in_the_dark_and_on_a_phone(browse, template):

@@ -17,12 +17,18 @@ from unfold import widgets
 from apps.messaging.console.editor import editor_media
 from apps.messaging.console.previews import drawn, drawn_template
 from apps.messaging.kakao import services
+from apps.messaging.kakao.forms import (
+    BUTTON_ALIASES,
+    BUTTON_FIELDS,
+    KakaoTemplateForm,
+    button_conditions,
+    buttons_of,
+)
 from apps.messaging.kakao.models import ChannelState, KakaoChannel, KakaoTemplate, TemplateState
 from apps.messaging.kakao.preparing import names_of
 from apps.tenants.channels import ChannelType
 from apps.tenants.console.actions import row_action
 from apps.tenants.console.base import ReadOnlyAdmin, ScopedAdmin, search_by_name
-from apps.tenants.console.forms import JSONObjectField
 from apps.tenants.console.lists import ApplicationFilter
 from apps.tenants.console.panels import Panel, badge
 
@@ -69,41 +75,6 @@ class KakaoChannelAdmin(ReadOnlyAdmin):
         return _("%(channels)d channels and %(templates)d templates are in step.") % counts._asdict()
 
 
-class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]
-    category = forms.CharField(
-        label=gettext_lazy("Category code"),
-        required=False,
-        max_length=20,
-        widget=widgets.UnfoldAdminTextInputWidget,
-        help_text=gettext_lazy("Of Kakao's list of categories."),
-    )
-    button_list = JSONObjectField(
-        label=gettext_lazy("Buttons (JSON)"),
-        required=False,
-        widget=widgets.UnfoldAdminTextareaWidget({"rows": 6}),
-        help_text=gettext_lazy(
-            '{"buttons": [{"type": "WL", "name": "Open", "link_mobile": "https://shop.example/#{id}"}]}'
-        ),
-    )
-
-    class Meta:
-        model = KakaoTemplate
-        fields = ("application", "channel", "code", "name", "content", "title", "subtitle", "extra")
-        help_texts = {
-            "code": gettext_lazy("Of NHN Cloud's templates; Solapi gives its own."),
-            "content": gettext_lazy("#{name} stands for a variable."),
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "code" in self.fields:
-            self.fields["code"].required = False
-
-    def _get_validation_exclusions(self) -> set[str]:
-        """The model's columns are the service's matter."""
-        return {field.name for field in KakaoTemplate._meta.fields} - {"application", "channel"}
-
-
 def _steps_of(row: KakaoTemplate) -> list[dict[str, Any]]:
     """The way to approval, and where on it the template is."""
     way = [TemplateState.DRAFT, TemplateState.REQUESTED, TemplateState.REVIEWING, TemplateState.APPROVED]
@@ -134,13 +105,14 @@ class CommentForm(forms.Form):
 class KakaoTemplateAdmin(ScopedAdmin):
     read_scope, write_scope = READ, WRITE
     may_change = False
-    form = TemplateForm
+    form = KakaoTemplateForm
+    conditional_fields = button_conditions()
     list_display = ("name", "code", "application", "channel", "shown_state", "synced_at")
     list_select_related = ("application", "channel")
     list_filter = (ApplicationFilter, "state")
     row_actions = ("inspect", "cancel_inspection", "sync")
-    refusal_aliases = {"channel_id": "channel", "buttons": "button_list"}
-    raw_id_fields = ("channel",)
+    refusal_aliases = {"channel_id": "channel", **BUTTON_ALIASES}
+    autocomplete_fields = ("channel",)
     _facts = (
         *("application", "channel", "code", "name", "variables", "shown_buttons", "provider_state", "synced_at", "id"),
     )
@@ -150,8 +122,10 @@ class KakaoTemplateAdmin(ScopedAdmin):
         return super().media + editor_media
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        fields = self._facts if obj else (*TemplateForm.Meta.fields, "category", "button_list")
-        return ((None, {"fields": fields}),)
+        if obj:
+            return ((None, {"fields": self._facts}),)
+        template = (*KakaoTemplateForm.Meta.fields, "category")
+        return ((None, {"fields": template}), (gettext_lazy("Buttons"), {"fields": tuple(BUTTON_FIELDS)}))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self._facts if obj else ()
@@ -187,11 +161,10 @@ class KakaoTemplateAdmin(ScopedAdmin):
 
     def create(self, request: HttpRequest, cleaned: dict[str, Any]) -> KakaoTemplate:
         names = ("code", "name", "content", "title", "subtitle", "extra", "category")
-        buttons = (cleaned.get("button_list") or {}).get("buttons", [])
         return services.template_register(
             application=cleaned["application"],
             channel_id=cleaned["channel"].pk,
-            buttons=buttons if isinstance(buttons, list) else [],
+            buttons=buttons_of(cleaned),
             **{name: cleaned.get(name) or "" for name in names},
         )
 

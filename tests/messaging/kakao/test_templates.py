@@ -126,12 +126,18 @@ def test_an_operator_registers_and_inspects_at_the_console(solapi, client, appli
         "subtitle": "",
         "extra": "",
         "category": "",
-        "button_list": '{"buttons": [{"type": "WL", "name": "열기", "link_mobile": "https://shop.example/"}]}',
+        **{"button1_type": "WL", "button1_name": "열기", "button1_scheme_ios": "of another type"},
     }
-    answer = client.post(reverse("admin:messaging_kakaotemplate_add"), form)
+    place = reverse("admin:messaging_kakaotemplate_add")
+    late = client.post(place, {**form, "button1_type": "", "button3_type": "AC"})
+    assert list(late.context["adminform"].form.errors) == ["button1_type"]
+    without = client.post(place, form)
+    assert list(without.context["adminform"].form.errors) == ["button1_link_mobile"]
+    answer = client.post(place, {**form, "button1_link_mobile": "https://shop.example/"})
     assert answer.status_code == 302, answer.context["adminform"].form.errors
     template = KakaoTemplate.objects.get(name="welcome")
     assert template.state == "draft"
+    assert template.buttons == [{"type": "WL", "name": "열기", "link_mobile": "https://shop.example/"}]
     button = reverse("admin:messaging_kakaotemplate_do", args=(template.pk, "inspect"))
     client.post(button, {"comment": "", "confirm": "1", "_confirm": "1"})
     template.refresh_from_db()
