@@ -33,6 +33,7 @@ from apps.tenants.audit.selectors import events_of
 from apps.tenants.audit.services import MASKED, audit, changes_of, is_secret
 from apps.tenants.console.access import grants_of
 from apps.tenants.console.actions import RowAction
+from apps.tenants.console.choosing import applications_with, chosen_application
 from apps.tenants.console.forms import JSONObjectField, RefusedForm, SafeAutocompleteSelect, add_refusal
 from apps.tenants.console.list_links import registered_links
 from apps.tenants.console.lists import BoundedPaginator, ScopedChangeList, as_uuid
@@ -255,6 +256,14 @@ class ScopedAdmin(FastAdmin):
             if field is not None and hasattr(field.widget, offer):
                 setattr(field.widget, offer, False)
         return field
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """What the address says, and the application that was looked at last."""
+        given = super().get_changeform_initial_data(request)
+        if self.application_path != "application" or "application" in request.GET:
+            return given
+        chosen = chosen_application(request, applications_with(request, self.write_scope))
+        return {"application": chosen.pk if chosen else "", **given}
 
     # --- Changes, by services ------------------------------------------------------------------------------------
 
