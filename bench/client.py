@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--secret", type=Path)
     parser.add_argument("--messages", type=int, default=100_000)
     options = parser.parse_args()
-    endpoint = Endpoint(options.url, options.url, options.token_url, options.ca_file)
+    endpoint = Endpoint(options.url, sandbox_url=options.url, token_url=options.token_url, ca_file=options.ca_file)
     accepted, began, cpu = 0, 0.0, 0.0
     for position, was_accepted in enumerate((raw if options.mode == "raw" else sender)(options, endpoint)):
         if position == min(WARM_UP, options.messages // 2):
