@@ -13,7 +13,8 @@ from django.utils import timezone
 from apps.messaging import lifecycle
 from apps.messaging.console import searching
 from apps.messaging.console.messages import MessageAdmin
-from apps.messaging.models import DispatchBatch, FollowUp, GatewayRequest, Message
+from apps.messaging.models import Dispatch, DispatchBatch, FollowUp, GatewayRequest, Message
+from apps.subscriptions.models import Subscription, SubscriptionEvent
 from apps.tenants.console import lists
 from apps.tenants.models import Role
 from tests.admin.pages import list_of, page_of, text_of
@@ -176,6 +177,72 @@ def test_a_search_by_reason_goes_on_where_it_ended(world, member, monkeypatch):
     assert "found so far" in text_of(answer)
     further = owner.get(LIST + answer.context["asked"].older)
     assert shown_ids(further) == {old[0].pk}
+
+
+def test_a_search_by_reason_goes_on_within_a_batch(world, member, monkeypatch):
+    made = failed_messages(world, ["rare"] * 3)
+    monkeypatch.setattr(searching, "FOUND", 2)
+    owner = member("owner")
+    answer = owner.get(LIST, {"reason": "rare"})
+    assert shown_ids(answer) == {made[2].pk, made[1].pk}
+    further = owner.get(LIST + answer.context["asked"].older)
+    assert shown_ids(further) == {made[0].pk}
+    assert "1 found, the newest first." in text_of(further)
+
+
+def test_a_reason_with_a_state_or_a_campaign_finds_older_ones_too(world, member, monkeypatch):
+    made = failed_messages(world, ["rare"], campaign_id=world["campaigns.MessageCampaign"].pk)
+    dispatch_id = made[0].dispatch_id
+    Dispatch.objects.filter(pk=dispatch_id).update(campaign_id=world["campaigns.MessageCampaign"].pk)
+    make_messages(world.application, ["received"] * 3)
+    monkeypatch.setattr(lists.newest, "__defaults__", (1,))
+    monkeypatch.setattr(searching, "COUNT_MAX", -1)
+    owner = member("owner")
+    assert shown_ids(owner.get(LIST, {"reason": "rare", "status": "failed"})) == {made[0].pk}
+    of_campaign = {"reason": "rare", "campaign": str(world["campaigns.MessageCampaign"].pk)}
+    assert shown_ids(owner.get(LIST, of_campaign)) == {made[0].pk}
+
+
+def test_a_reason_counts_what_the_hours_asked_for_hold(world, member, monkeypatch):
+    failed_messages(world, ["rare"])
+    owner, ahead = member("owner"), searching.day_begins("2100-01-01")
+    assert "1 found" in text_of(owner.get(LIST, {"reason": "rare", "added": "24h"}))
+    monkeypatch.setattr(lists.AddedFilter, "first_of", staticmethod(lambda value: ahead if value else None))
+    later = owner.get(LIST, {"reason": "rare", "added": "24h"})
+    assert "Nothing has failed in that time." in text_of(later)
+    assert "since=2100-01-01" in later.context["asked"].requeue
+
+
+def test_a_reason_is_found_over_several_applications(world, other, root):
+    (first,), (second,) = failed_messages(world, ["rare"]), failed_messages(other, ["rare"])
+    assert shown_ids(root.get(LIST, {"q": "rare"})) == {first.pk, second.pk}
+
+
+def test_a_user_has_also_the_messages_to_what_was_theirs_once(world, member):
+    message, owner = world["messaging.Message"], member("owner")
+    Subscription.with_archived.filter(pk=message.subscription_id).update(user=None)
+    SubscriptionEvent.objects.filter(subscription_id=message.subscription_id).update(user_id=message.user_id)
+    assert message.pk in shown_ids(owner.get(LIST, {"user": str(message.user_id)}))
+    assert message.pk in shown_ids(owner.get(LIST, {"q": "Aurora-user"}))
+
+
+@pytest.mark.parametrize("close_per_minute", [0, 1_000_000])
+def test_what_a_campaign_sends_again_after_weeks_is_found_without_what_lies_between(
+    world, member, monkeypatch, close_per_minute
+):
+    """Both ways: from the first to the last, and batch by batch."""
+    monkeypatch.setattr(searching, "CLOSE_PER_MINUTE", close_per_minute)
+    campaign_id = world["campaigns.MessageCampaign"].pk
+    wanted = {message.pk for message in Message.objects.filter(campaign_id=campaign_id)}
+    make_messages(world.application, ["received"])
+    late = make_messages(world.application, ["failed", "received"])
+    Message.objects.filter(pk__in=[row.pk for row in late]).update(campaign_id=campaign_id)
+    Dispatch.objects.filter(pk=late[0].dispatch_id).update(campaign_id=campaign_id)
+    owner = member("owner")
+    assert shown_ids(owner.get(LIST, {"campaign": str(campaign_id)})) == wanted | {row.pk for row in late}
+    failed = shown_ids(owner.get(LIST, {"campaign": str(campaign_id), "status": "failed"}))
+    assert late[0].pk in failed
+    assert late[1].pk not in failed
 
 
 def test_days_are_those_of_the_operators_clock(world, member):

@@ -68,11 +68,17 @@ def found_of_reason(request: HttpRequest) -> Found | None:
             application_id=application[0],
             reason=reason[:100],
             campaign_id=as_uuid(request.GET.get("campaign", "")),
-            first=day_begins(request.GET.get("since", "")) or searching.FIRST,
+            first=_first_asked(request) or searching.FIRST,
             last=min(older, last) if older else last,
         )
     request._found_of_reason = found  # type: ignore[attr-defined]
     return found
+
+
+def _first_asked(request: HttpRequest) -> UUID | None:
+    """The least id of the time that is asked for: from a day on, or the last hours or days."""
+    asked = (day_begins(request.GET.get("since", "")), AddedFilter.first_of(request.GET.get("added", "")))
+    return max((first for first in asked if first), default=None)
 
 
 class _AskedFilter(admin.SimpleListFilter):
@@ -116,6 +122,19 @@ class ReasonFilter(_AskedFilter):
         if found is not None:
             return queryset.filter(pk__in=found.ids)
         return newest(queryset).filter(status=MessageStatus.FAILED, error_reason=reason)
+
+
+class CampaignFilter(
+    link_filter(gettext_lazy("campaign"), "campaign", searching.messages_of_campaign)  # type: ignore[misc]
+):
+    """The messages of a campaign; with a reason, what `ReasonFilter` has found of it."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        key = as_uuid(self.value() or "")
+        if key and found_of_reason(request) is not None:
+            return queryset.filter(campaign_id=key)
+        narrowed: QuerySet[Any] | None = super().queryset(request, queryset)
+        return narrowed
 
 
 class OlderFilter(_AskedFilter):
@@ -184,9 +203,10 @@ class SearchBar:
         which: dict[str, Any] = {"application": application[0], "reason": reason}
         if campaign_id := as_uuid(self._request.GET.get("campaign", "")):
             which["campaign"] = campaign_id
-        for name, is_end in (("since", False), ("until", True)):
-            if first := day_begins(self.given[name], after=is_end):
-                which[name] = _moment_of(first)
+        if first := _first_asked(self._request):
+            which["since"] = _moment_of(first)
+        if last := day_begins(self.given["until"], after=True):
+            which["until"] = _moment_of(last)
         return f"{reverse('admin:operations_requeue')}?{urlencode(which)}"
 
 
@@ -220,13 +240,14 @@ class MessageAdmin(ReadOnlyAdmin):
         ApplicationFilter,
         link_filter(gettext_lazy("subscription"), "subscription", lambda rows, key: rows.filter(subscription_id=key)),
         link_filter(gettext_lazy("user"), "user", lambda rows, key: searching.messages_of_users(rows, [key])),
-        link_filter(gettext_lazy("campaign"), "campaign", searching.messages_of_campaign),
+        CampaignFilter,
         link_filter(gettext_lazy("dispatch"), "dispatch", searching.messages_of_dispatch),
         link_filter(gettext_lazy("template"), "template", searching.messages_of_template),
         link_filter(gettext_lazy("batch"), "range", lambda rows, key: rows.filter(pk__range=(key, IdRange(key).last))),
         AddedFilter,
         SinceFilter,
         UntilFilter,
+        ReasonFilter,  # before those that look through the newest: it finds older ones
         rare_filter(
             gettext_lazy("channel"),
             "channel",
@@ -236,7 +257,6 @@ class MessageAdmin(ReadOnlyAdmin):
         rare_filter(
             gettext_lazy("status"), "status", MessageStatus.choices, lambda rows, value: rows.filter(status=value)
         ),
-        ReasonFilter,
         OlderFilter,
     )
     fields = ("application", "id")

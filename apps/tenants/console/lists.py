@@ -127,8 +127,14 @@ class AddedFilter(admin.SimpleListFilter):
         return list(zip(self._SECONDS, labels, strict=True))
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        seconds = self._SECONDS.get(self.value() or "")
-        return queryset.filter(pk__gte=first_id_at(int((time.time() - seconds) * 1_000))) if seconds else None
+        first = self.first_of(self.value() or "")
+        return queryset.filter(pk__gte=first) if first else None
+
+    @classmethod
+    def first_of(cls, value: str) -> UUID | None:
+        """The least id within the hours or days that the address asks for."""
+        seconds = cls._SECONDS.get(value)
+        return first_id_at(int((time.time() - seconds) * 1_000)) if seconds else None
 
 
 def newest(queryset: QuerySet[Any], size: int = NEWEST) -> QuerySet[Any]:
