@@ -11,7 +11,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats, timezone
@@ -26,6 +25,7 @@ from apps.analytics.clocks import HOUR, zone_of
 from apps.analytics.selectors import ChannelHour, Figures, Period
 from apps.analytics.selectors.messages import rate
 from apps.billing.selectors import open_messages
+from apps.messaging.console.words import page_of_step
 from apps.messaging.next_steps import next_step
 from apps.messaging.operations.failed import FailedCount, register_failed
 from apps.tenants.channels import ChannelType
@@ -135,7 +135,7 @@ def today_section(request: HttpRequest, application: Application) -> Shown:
     now, before = found["totals"], found["last_week"]
     waiting = sum(waiting_of(request, application).values())
     rows = list_address("messaging.Message", application=application.pk, since=found["today"])
-    settled, settled_before = now["sent"] + now["failed"], before["sent"] + before["failed"]
+    failures, failures_before = _failures(now), _failures(before)
     cards = [
         {
             "label": _("Sent"),
@@ -161,8 +161,8 @@ def today_section(request: HttpRequest, application: Application) -> Shown:
         ),
         _rate_card(
             _("Failed"),
-            (now["failed"], settled),
-            (before["failed"], settled_before),
+            failures,
+            failures_before,
             f"{rows}&status=failed",
             is_good=False,
         ),
@@ -181,6 +181,12 @@ def today_section(request: HttpRequest, application: Application) -> Shown:
         more=_statistics(application, period="today"),
         more_label=_("Statistics of today"),
     )
+
+
+def _failures(found: Mapping[str, int]) -> tuple[int, int]:
+    """What was refused, of what was decided about: without what was sent and only had no receipt in time."""
+    figures = Figures(**{name: found[name] for name in COUNTED})
+    return figures.failed - figures.timed_out, figures.settled
 
 
 def _as_of(found: Answer) -> Any:
@@ -253,13 +259,14 @@ def channels_section(request: HttpRequest, application: Application) -> Shown:
 
 
 def _parts(found: Mapping[str, int], waiting: int) -> list[tuple[str, str, int]]:
-    """The states that messages are in now, roughly: what arrived today may have been sent before."""
+    """The states that messages are in now, roughly: what arrived today may have been sent before. One that had no
+    receipt in time is among the failed alone."""
     opened = found["converted"]
     received = max(0, found["received"] - opened)
     return [
         (_("opened"), COLOURS["converted"], opened),
         (_("delivered"), COLOURS["received"], received),
-        (_("sent"), COLOURS["sent"], max(0, found["sent"] - received - opened)),
+        (_("sent"), COLOURS["sent"], max(0, found["sent"] - received - opened - found["timed_out"])),
         (_("failed"), COLOURS["failed"], found["failed"]),
         (_("waiting"), COLOURS["waiting"], waiting),
     ]
@@ -302,9 +309,7 @@ def failures_section(request: HttpRequest, application: Application) -> Shown:
                 "messages": number(row["messages"]),
                 "share": share(row["share"], 1),
                 "text": step.text,
-                "page": list_address(step.page, application=application.pk)
-                if _may_open(request, step.page, application)
-                else "",
+                "page": page_of_step(request, step.page, application.pk),
                 "link": step.link,
                 "address": list_address(
                     "messaging.Message", application=application.pk, reason=row["reason"], added="24h"
@@ -314,15 +319,6 @@ def failures_section(request: HttpRequest, application: Application) -> Shown:
             }
         )
     return Shown("admin/console/home/failures.html", {"rows": rows}, note=_("the last 24 hours"))
-
-
-def _may_open(request: HttpRequest, label: str, application: Application) -> bool:
-    """Whether the operator may see the list that mends it."""
-    for model, model_admin in admin.site._registry.items():
-        if label and model._meta.label == label:
-            scope = getattr(model_admin, "read_scope", "")
-            return bool(scope) and grants_of(request).has(scope, application.pk)
-    return False
 
 
 # --- The platform --------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,7 +16,7 @@ from djmoney.money import Money
 
 from apps.billing.selectors import prices_of
 from apps.messaging.console.previews import drawn
-from apps.messaging.console.words import STATUS_COLOURS, TONES, campaign_link
+from apps.messaging.console.words import STATUS_COLOURS, TONES, campaign_link, page_of_step
 from apps.messaging.models import (
     Dispatch,
     DispatchBatch,
@@ -156,7 +155,7 @@ def page_of(request: HttpRequest, message: Message) -> dict[str, Any]:
         "entries": timeline(message, dispatch, batch),
         "is_live": message.status in (MessageStatus.PENDING, MessageStatus.ERRORED),
         "advice": step.text if step else "",
-        "advice_page": _advice_page(request, message, step.page) if step else "",
+        "advice_page": page_of_step(request, step.page, message.application_id) if step else "",
         "advice_link": step.link if step else "",
         "error": json_text(message.error_details) if message.error_details else "",
         "preview": _preview(message),
@@ -167,15 +166,6 @@ def page_of(request: HttpRequest, message: Message) -> dict[str, Any]:
         "chain": _chain(message, dispatch) if dispatch is not None and dispatch.chain_id else [],
         "address": reverse("admin:messaging_message_timeline", args=[message.pk]),
     }
-
-
-def _advice_page(request: HttpRequest, message: Message, label: str) -> str:
-    for model, model_admin in admin.site._registry.items():
-        if label and model._meta.label == label:
-            scope = getattr(model_admin, "read_scope", "")
-            if grants_of(request).has(scope, message.application_id):
-                return list_address(label, application=message.application_id)
-    return ""
 
 
 def _stored(message: Message) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from apps.messaging.console.words import TONES
 from apps.messaging.models import Message, MessageStatus
 from apps.messaging.selectors import message_content
 from apps.subscriptions.models import AppUser, SubscriptionEvent
@@ -43,14 +44,6 @@ TYPES_OF = defaultdict(list)
 for _type, _channel in CHANNEL_OF.items():
     TYPES_OF[str(_channel)].append(str(_type))
 
-_TONES = {
-    MessageStatus.PENDING.value: "quiet",
-    MessageStatus.SUCCESSFUL.value: "",
-    MessageStatus.ERRORED.value: "warning",
-    MessageStatus.FAILED.value: "bad",
-    MessageStatus.RECEIVED.value: "good",
-    MessageStatus.CONVERTED.value: "good",
-}
 CHANGES = "changes"
 """In the place of a message's state: only what is no message."""
 _CHOICES = ((CHANGES, gettext_lazy("What changed, without messages")),)
@@ -227,7 +220,7 @@ def _of_message(row: Message, steps: list[tuple[Any, datetime]]) -> Entry:
         row.pk,
         row.created_at,
         str(MessageStatus(row.status).label),
-        _TONES[str(row.status)],
+        TONES[str(row.status)],
         channel=ChannelType(row.channel_type).label,
         words=words[:300],
         details=details,

@@ -21,6 +21,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from apps.messaging.console.words import page_of_step
 from apps.messaging.models import MessageRequeue
 from apps.messaging.next_steps import next_step
 from apps.messaging.operations.frame import AREA, Asked, ask, render
@@ -39,7 +40,8 @@ READ, SEND = "messages:read", "messages:send"
 SHOWN = 100
 COUNT_MAX_S = 1.5
 """Then the count is given up, and the page says so."""
-DAYS = (1, 7, 30)
+ADDED = {1: "24h", 7: "7d", 30: "30d"}
+"""Days that are shown → the filter of messages by when they were made."""
 ORDERS_SHOWN = 8
 
 
@@ -89,7 +91,13 @@ def failed_page(request: HttpRequest) -> HttpResponse:
     found = list(_readers[0](ids, since, SHOWN)) if _readers and ids else []
     names = dict(Application.objects.filter(pk__in={row.application_id for row in found}).values_list("pk", "name"))
     rows = [
-        _row(row, names.get(row.application_id, ""), since, may_send=grants.has(SEND, row.application_id))
+        {
+            **_row(row, names.get(row.application_id, ""), since, may_send=grants.has(SEND, row.application_id)),
+            "page": page_of_step(request, next_step(row.error_reason).page, row.application_id),
+            "rows": list_address(
+                "messaging.Message", application=row.application_id, reason=row.error_reason, added=ADDED[days]
+            ),
+        }
         for row in found
     ]
     orders = MessageRequeue.objects.filter(application_id__in=ids).select_related("application").order_by("-pk")
@@ -127,9 +135,7 @@ def _row(row: FailedCount, application: str, since: datetime, *, may_send: bool)
         "reason": row.error_reason or "–",
         "messages": number(row.messages),
         "step": step.text,
-        "page": list_address(step.page, application=row.application_id) if step.page else "",
         "link": step.link,
-        "rows": list_address("messaging.Message", application=row.application_id, reason=row.error_reason),
         "requeue": f"{reverse('admin:operations_requeue')}?{urlencode(which)}" if may_send and row.error_reason else "",
     }
 
@@ -213,9 +219,12 @@ def _moment(text: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-        return found if found.tzinfo else timezone.make_aware(found)
+        found = found if found.tzinfo else timezone.make_aware(found)
+        if not 2000 <= found.year < 2200:  # beyond, there are times that not every zone can show
+            raise ValueError
     except (ValueError, OverflowError):
         raise BadRequest("This is no time.") from None
+    return found
 
 
 def _counted(application: Application, which: FailedFilter) -> list[tuple[Any, Any]]:
