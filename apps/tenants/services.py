@@ -514,6 +514,8 @@ def breaker_end_probe(credential_id: UUID, *, works: bool | None, reason: str = 
     row = rows.filter(pk=credential_id, breaker_opened_at__isnull=False).first()
     if row is None:
         return
+    if row.breaker_cause == BreakerCause.HELD and row.breaker_probing_until is None:
+        return  # an operator has held it since the probe began: what that shows counts no more
     if works:
         _clear_trouble(row)
         _save(row, "probe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 
@@ -16,12 +17,14 @@ from apps.analytics.models.rollups import MessageHour
 from apps.messaging import claims, rates, sweeps
 from apps.messaging.models import BatchState, DispatchBatch, DispatchState, MessageRequeue
 from apps.messaging.operations import watching
+from apps.messaging.operations.services import breaker_override_hold, rate_override
 from apps.messaging.senders import route_for
 from apps.subscriptions.imports import steps
-from apps.tenants.models import AuditEvent, BreakerCause, ChannelCredential
+from apps.tenants.models import AuditEvent, BreakerCause, ChannelCredential, Operator
 from apps.tenants.operations import switches
 from apps.tenants.operations.models import PlatformSwitch
 from apps.tenants.scopes import ROLE_SCOPES
+from apps.tenants.services import breaker_end_probe, breaker_hold, breaker_take_probe
 from automata_signal import heartbeats
 from tests.admin.pages import text_of
 from tests.factories import make_messages
@@ -152,6 +155,35 @@ def test_a_breaker_that_is_held_stays_open_and_the_next_credential_takes_over(wo
     assert AuditEvent.objects.get(action="breaker.hold").details["reason"] == "the key leaked"
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_a_probe_that_began_before_does_not_end_what_an_operator_holds(credential, works):
+    open_breaker(credential)
+    ChannelCredential.objects.filter(pk=credential.pk).update(breaker_probe_at=timezone.now())
+    assert breaker_take_probe(credential.pk, for_s=60)
+    until = timezone.now() + timedelta(hours=4)
+    breaker_hold(credential, reason="the key leaked", until=until)
+    breaker_end_probe(credential.pk, works=works, reason="a probe failed")
+    credential.refresh_from_db()
+    assert (credential.breaker_cause, credential.breaker_probe_at) == (BreakerCause.HELD, until)
+    ChannelCredential.objects.filter(pk=credential.pk).update(breaker_probe_at=timezone.now())
+    assert breaker_take_probe(credential.pk, for_s=60)  # the time is over: now a probe decides
+    breaker_end_probe(credential.pk, works=works)
+    credential.refresh_from_db()
+    assert (credential.breaker_opened_at is None) is works
+
+
+def test_the_audit_log_says_what_an_override_has_changed_also_if_somebody_was_quicker(world, credential, rf):
+    request = rf.post("/")
+    request.user = Operator.objects.create(email="quick@example.com")
+    opened_before = ChannelCredential.objects.get(pk=credential.pk)
+    ChannelCredential.objects.filter(pk=credential.pk).update(rate_per_minute=50)
+    open_breaker(credential)
+    rate_override(credential=opened_before, rate_per_minute=600, forget_slowdown=False, request=request)
+    breaker_override_hold(credential=opened_before, reason="why", hours=1, request=request)
+    assert AuditEvent.objects.get(action="rate.override").changes == {"rate_per_minute": [50, 600]}
+    assert AuditEvent.objects.get(action="breaker.hold").changes == {"breaker": ["outage", "held"]}
+
+
 def test_a_rate_is_set_without_closing_the_breaker(world, member, credential):
     open_breaker(credential)
     owner, address = member("owner"), f"{OPERATIONS}breakers/{credential.pk}/rate/"
@@ -251,13 +283,15 @@ def test_webhooks_wait_while_they_are_off(world):
 
 def test_a_switch_is_turned_on_its_page_with_a_reason_and_told_in_the_audit_log(root):
     address = f"{OPERATIONS}switches/exports/"
-    assert root.post(address, {"reason": ""}).status_code == 200
+    assert root.post(address, {"turn": "off", "reason": ""}).status_code == 200
     assert not PlatformSwitch.objects.filter(is_off=True).exists()
-    assert root.post(address, {"reason": "the disk is full"}).status_code == 302
+    assert 'name="turn" value="off"' in text_of(root.get(address))
+    for _twice in range(2):  # pressed again, or by somebody else: it stays off
+        assert root.post(address, {"turn": "off", "reason": "the disk is full"}).status_code == 302
     row = PlatformSwitch.objects.get(pk="exports")
     assert (row.is_off, row.reason, row.changed_by) == (True, "the disk is full", "root@example.com")
     assert "the disk is full" in text_of(root.get(f"{OPERATIONS}switches/"))
-    assert root.post(address, {"reason": ""}).status_code == 302  # on again: nobody has to say why
+    assert root.post(address, {"turn": "on", "reason": ""}).status_code == 302  # nobody has to say why
     actions = AuditEvent.objects.filter(action__startswith="switch.").order_by("id")
     assert [(e.action, e.changes) for e in actions] == [
         ("switch.off", {"is_off": [False, True]}),
@@ -265,6 +299,27 @@ def test_a_switch_is_turned_on_its_page_with_a_reason_and_told_in_the_audit_log(
     ]
     assert root.get(f"{OPERATIONS}switches/nothing/").status_code == 404
     assert root.get(f"{OPERATIONS}switches/sending.fax/").status_code == 404
+
+
+def test_nobody_takes_it_for_granted_that_all_is_on(monkeypatch):
+    read = threading.Event()
+
+    class Slow:
+        class objects:
+            @staticmethod
+            def filter(**_kwargs):
+                read.wait(5)
+                return type("Rows", (), {"values_list": lambda *_args, **_kwargs: ["sending"]})()
+
+    monkeypatch.setattr(switches, "PlatformSwitch", Slow)
+    kept, answers = switches._Kept(), []
+    threads = [threading.Thread(target=lambda: answers.append(kept.off())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    read.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [frozenset({"sending"})] * 3
 
 
 # --- Queues, workers, schedules, storage, health -----------------------------------------------------------------
@@ -394,7 +449,9 @@ def test_who_may_not_send_sends_nothing_again(world, member, failed, role):
 
 def test_odd_addresses_are_no_errors(world, root):
     key = world.application.pk
-    for query in ("reason=%00", "since=never", "until=99999-01-01", f"reason={'x' * 200}"):
+    odd = ("0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-12:00", "0001-01-01")
+    queries = [f"{name}={moment}" for name in ("since", "until") for moment in odd]
+    for query in ("reason=%00", "since=never", "until=99999-01-01", f"reason={'x' * 200}", *queries):
         assert root.get(f"{OPERATIONS}requeue/?application={key}&{query}").status_code == 400
     for query in ("days=x", "days=99", "days="):
         assert root.get(f"{OPERATIONS}failed/?{query}").status_code == 200

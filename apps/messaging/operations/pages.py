@@ -205,6 +205,8 @@ def storage_page(request: HttpRequest) -> HttpResponse:
 
 
 class SwitchForm(forms.Form):
+    turn = forms.ChoiceField(choices=[("on", ""), ("off", "")], widget=forms.HiddenInput)
+    """What the button said: whoever presses it twice, or after somebody else, does not turn it back."""
     reason = forms.CharField(
         label=gettext_lazy("Why"),
         max_length=300,
@@ -246,8 +248,9 @@ def switch_page(request: HttpRequest, name: str) -> HttpResponse:
     is_off = row is not None and row.is_off
 
     def run(cleaned: dict[str, Any]) -> str:
-        switches.switch_set(name=name, is_on=is_off, reason=cleaned["reason"], request=request)
-        text = _("“%(name)s” is on again.") if is_off else _("“%(name)s” is off.")
+        is_on = cleaned["turn"] == "on"
+        switches.switch_set(name=name, is_on=is_on, reason=cleaned["reason"], request=request)
+        text = _("“%(name)s” is on again.") if is_on else _("“%(name)s” is off.")
         return text % {"name": kind.title}
 
     off_facts = (
@@ -264,4 +267,4 @@ def switch_page(request: HttpRequest, name: str) -> HttpResponse:
         tone="primary" if is_off else "danger",
         facts=off_facts,
     )
-    return ask(request, asked, SwitchForm, run)
+    return ask(request, asked, SwitchForm, run, turn="on" if is_off else "off")

@@ -19,10 +19,20 @@ from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict
 
 
+def _locked(credential: ChannelCredential) -> ChannelCredential:
+    """As it is now, and stays until the end of the transaction: the page was opened before."""
+    return ChannelCredential.objects.select_for_update().defer("secret").get(pk=credential.pk)
+
+
+def _breaker_now(credential: ChannelCredential) -> str:
+    row = _locked(credential)
+    return row.breaker_cause or ("open" if row.breaker_opened_at else "closed")
+
+
 @transaction.atomic
 def breaker_override_close(*, credential: ChannelCredential, reason: str, request: HttpRequest) -> ChannelCredential:
     """Let a credential send again now, whatever its last probe showed."""
-    before = credential.breaker_cause or "closed"
+    before = _breaker_now(credential)
     row = breaker_close(credential, by=str(request.user))
     audit(
         "breaker.close",
@@ -40,7 +50,7 @@ def breaker_override_hold(
     *, credential: ChannelCredential, reason: str, hours: int, request: HttpRequest
 ) -> ChannelCredential:
     """Keep a credential from sending for some hours. Raises `ValidationFailed`."""
-    before = credential.breaker_cause or ("open" if credential.breaker_opened_at else "closed")
+    before = _breaker_now(credential)
     until: datetime = timezone.now() + timedelta(hours=hours)
     row = breaker_hold(credential, reason=reason, until=until, by=str(request.user))
     audit(
@@ -59,7 +69,7 @@ def rate_override(
     *, credential: ChannelCredential, rate_per_minute: int | None, forget_slowdown: bool, request: HttpRequest
 ) -> ChannelCredential:
     """Set the limit of a credential (None: its provider's), and forget that its provider slowed it down."""
-    before = credential.rate_per_minute
+    before = _locked(credential).rate_per_minute
     row = credential_rate_set(credential, rate_per_minute=rate_per_minute, by=str(request.user))
     audit(
         "rate.override",

@@ -90,18 +90,19 @@ class _Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._off: frozenset[str] = frozenset()
+        self._off: frozenset[str] | None = None
         self._until = float("-inf")
 
     def off(self) -> frozenset[str]:
-        if time.monotonic() >= self._until and self._lock.acquire(blocking=False):
+        """Whoever asks before anything was read waits for it: it is not taken for granted that all is on."""
+        if time.monotonic() >= self._until and self._lock.acquire(blocking=self._off is None):
             try:
                 names = PlatformSwitch.objects.filter(is_off=True).values_list("name", flat=True)
                 self._off = frozenset(names)
                 self._until = time.monotonic() + KEPT_S
             finally:
                 self._lock.release()
-        return self._off
+        return self._off or frozenset()
 
     def forget(self) -> None:
         self._until = float("-inf")
