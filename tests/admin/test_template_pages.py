@@ -40,6 +40,16 @@ def test_words_for_every_channel_are_a_new_version(template, member):
     assert reread(template).version == 3
 
 
+def test_the_ends_of_lines_that_browsers_send_are_no_new_words(template, member):
+    MessageTemplate.objects.filter(pk=template.pk).update(body_template="One\ntwo")
+    marketer = member(Role.MARKETER)
+    given = filled(template, title=template.title_template, badge="", body="One\r\ntwo")
+    given["badge"] = str(template.options.get("badge", ""))
+    assert marketer.post(page_of(template), given).status_code == 302
+    assert reread(template).body_template == "One\ntwo"
+    assert reread(template).version == template.version
+
+
 def test_a_channel_and_a_language_have_words_of_their_own(template, member):
     marketer = member(Role.MARKETER)
     mail = filled(template, title="Hi", body="<p>Hello {{ name }}</p>", preheader="Look")

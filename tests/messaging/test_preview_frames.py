@@ -324,3 +324,14 @@ def test_what_is_offered_is_the_applications(visit, shop, other_application, dja
         assert 'data-insert="points"' in shown
         assert ("T1" in shown) == (channel == "kakao_talk")
     assert client.get(address, {"application": str(other_application.pk), "channel": "push"}).status_code == 404
+
+
+@pytest.mark.parametrize("channel", sorted(PARTS))
+def test_whatever_is_typed_as_an_option_is_drawn_or_left_out(application, channel):
+    places = {part.place.split(".")[1] for part in PARTS[channel] if part.place.startswith("options.")}
+    for name in places | {"fallback", "period", "frequency", "triggers", "headers"}:
+        for value in (5, True, None, [], [1], {}, {"a": [1]}, "x", "#12345", [{"text": 1, "action": 2}]):
+            for body in ("Hi", ""):
+                content = {"title": "T", "body": body, "data": {"a": [1]}, "options": {name: value}}
+                drawn(application, channel, content)
+                fragment(application, channel, content)

@@ -264,7 +264,8 @@ def _email(application: Application, content: Content) -> dict[str, Any]:
     with suppress(ContentError):  # said among the problems; what is written is shown all the same
         letter = show_letter(application, content)
     html = letter.get("html") or (content.body if is_html(ChannelType.EMAIL, content.options) else "")
-    text = letter.get("text") or content.options.get("text") or ""
+    own = content.options.get("text")
+    text = letter.get("text") or (own if isinstance(own, str) else "")
     if not html:
         text = text or content.body
     size = len(html.encode())

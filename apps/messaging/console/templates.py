@@ -14,6 +14,7 @@ from django.forms.widgets import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -239,7 +240,7 @@ class MessageTemplateAdmin(ScopedHistoryAdmin):
 
     def update(self, request: HttpRequest, row: MessageTemplate, changes: dict[str, Any]) -> MessageTemplate:
         place = Place(request)
-        present = MessageTemplate.objects.get(pk=row.pk)
+        present = MessageTemplate.objects.select_for_update().get(pk=row.pk)  # others write words beside these
         facts = {name: value for name, value in changes.items() if name in self.fields}
         content = request._template_content  # type: ignore[attr-defined]
         remove = "_remove_words" in request.POST and not place.is_own
@@ -424,7 +425,7 @@ def shown_version(
     try:
         source = source_on_channel(written, channel)
     except SignalError as error:
-        return SafeString(error.message)
+        return conditional_escape(error.message)
     content = {"title": source.title, "body": source.body, "data": source.data, "options": source.options}
     return preview_fragment(
         request,
