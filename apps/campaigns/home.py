@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -36,19 +35,12 @@ LIVE = (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
 
 @home_section("campaigns", gettext_lazy("Campaigns"), scope=READ, order=40, width="half")
 def campaigns_section(request: HttpRequest, application: Application) -> Shown:
-    """Those that run first, then those that are scheduled. Few of an application's are either."""
+    """Those that run first, then those that are scheduled, the next one first. Few of an application's are either."""
     rows = MessageCampaign.objects.for_application(application)
-    open_ones = list(
-        rows.filter(status__in=[*LIVE, CampaignStatus.SCHEDULED])
-        .only("name", "status", "channel_type", "scheduled_at", "sent_at", *_COUNTS)
-        .order_by("-id")[: 4 * SHOWN]
-    )
-    running = [row for row in open_ones if row.status in LIVE]
-    scheduled = sorted(
-        (row for row in open_ones if row.status == CampaignStatus.SCHEDULED),
-        key=lambda row: row.scheduled_at or timezone.now(),
-    )
-    entries = [_entry(row) for row in [*running[:SHOWN], *scheduled[:SHOWN]]]
+    rows = rows.only("name", "status", "channel_type", "scheduled_at", "sent_at", *_COUNTS)
+    running = list(rows.filter(status__in=LIVE).order_by("-status", "-id")[:SHOWN])  # "running", then "paused"
+    scheduled = rows.filter(status=CampaignStatus.SCHEDULED).order_by("scheduled_at", "-id")[:SHOWN]
+    entries = [_entry(row) for row in [*running, *scheduled]]
     more = list_address("campaigns.MessageCampaign", application=application.pk)
     is_live = any(row.status == CampaignStatus.RUNNING for row in running)
     context = {"entries": entries, "add": _add(application)}

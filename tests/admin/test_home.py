@@ -14,6 +14,7 @@ from apps.analytics.models.rollups import MessageHour
 from apps.billing.models import MessageQuota
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.messaging.next_steps import OWN, UNKNOWN, next_step
+from apps.messaging.sweeps import TIMED_OUT
 from apps.tenants.console import home
 from apps.tenants.models import Application, BreakerCause, ChannelCredential, Operator, Role
 from apps.tenants.operations import switches
@@ -92,6 +93,33 @@ def test_figures_of_today_are_beside_last_weeks_and_lead_to_their_rows(world, me
     shown = text_of(answer)
     assert "reason=BadDeviceToken" in shown
     assert "/admin/tenants/channelcredential/" in shown
+
+
+def test_who_had_no_receipt_in_time_was_sent_to_and_is_counted_once(world, member):
+    add_figures(world.application, sent=100)
+    add_figures(world.application, failed=10, reason="BadDeviceToken")
+    add_figures(world.application, failed=20, reason=TIMED_OUT)
+    shown = {entry["section"].name: entry["shown"].context for entry in member("owner").get(HOME).context["sections"]}
+    cards = {str(card["label"]): card for card in shown["today"]["cards"]}
+    assert cards["Failed"]["value"] == "9.1 %"  # 10 of 110 that were decided about
+    (push,) = [entry for entry in shown["channels"]["entries"] if str(entry["label"]) == "Push"]
+    values = [value for _label, _colour, value in push["parts"]]
+    assert values[:4] == [0, 0, 80, 30]
+
+
+def test_what_runs_is_shown_however_much_is_scheduled_and_the_next_of_that_first(world, member):
+    application, now = world.application, timezone.now()
+    MessageCampaign.objects.for_application(application).delete()
+    common = {"application": application, "channel_type": "push"}
+    MessageCampaign.objects.create(**common, name="Runs", status=CampaignStatus.RUNNING, sent_at=now)
+    MessageCampaign.objects.create(
+        **common, name="Next", status=CampaignStatus.SCHEDULED, scheduled_at=now + timedelta(hours=1)
+    )
+    for n in range(30):
+        at = now + timedelta(days=n + 1)
+        MessageCampaign.objects.create(**common, name=f"Later {n}", status=CampaignStatus.SCHEDULED, scheduled_at=at)
+    shown = {entry["section"].name: entry["shown"].context for entry in member("owner").get(HOME).context["sections"]}
+    assert [entry["name"] for entry in shown["campaigns"]["entries"]][:3] == ["Runs", "Next", "Later 0"]
 
 
 def test_a_reason_leads_only_to_pages_that_the_role_may_see(world, member):
