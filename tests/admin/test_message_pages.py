@@ -213,6 +213,12 @@ def test_a_reason_counts_what_the_hours_asked_for_hold(world, member, monkeypatc
     assert "since=2100-01-01" in later.context["asked"].requeue
 
 
+def test_what_leads_to_a_reason_is_kept_while_one_looks_further(world, member):
+    failed_messages(world, ["rare"])
+    shown = text_of(member("owner").get(LIST, {"reason": "rare", "added": "24h"}))
+    assert '<input type="hidden" name="added" value="24h">' in shown
+
+
 def test_a_reason_is_found_over_several_applications(world, other, root):
     (first,), (second,) = failed_messages(world, ["rare"]), failed_messages(other, ["rare"])
     assert shown_ids(root.get(LIST, {"q": "rare"})) == {first.pk, second.pk}
@@ -283,6 +289,7 @@ SEARCHES = {
     "by subscription": {"subscription": "SUBSCRIPTION"},
     "by user": {"user": "USER"},
     "by campaign": {"campaign": "CAMPAIGN"},
+    "by campaign, close together": {"campaign": "CAMPAIGN"},
     "by campaign and state": {"campaign": "CAMPAIGN", "status": "failed"},
     "by dispatch": {"dispatch": "DISPATCH"},
     "by template": {"template": "TEMPLATE"},
@@ -318,6 +325,8 @@ def test_no_search_reads_the_whole_table(world, member, root, monkeypatch, name,
     what a filter without an index looks through, and than a page has, as there are in earnest."""
     monkeypatch.setattr(lists.newest, "__defaults__", (1,))
     monkeypatch.setattr(MessageAdmin, "list_per_page", 1)
+    if name.endswith("close together"):
+        monkeypatch.setattr(searching, "CLOSE_PER_MINUTE", 0)
     keys = {
         "MESSAGE": world["messaging.Message"].pk,
         "SUBSCRIPTION": world["subscriptions.Subscription"].pk,

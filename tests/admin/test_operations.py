@@ -420,7 +420,18 @@ def test_failed_messages_stand_by_reason_with_the_next_step(world, member, faile
     assert "no_credential" in shown
     assert "Add one, then send the failed ones again" in shown
     assert "/operations/requeue/" in shown
+    assert "reason=no_credential&amp;added=7d" in shown
     assert "/operations/requeue/" not in text_of(member("analyst").get(f"{OPERATIONS}failed/"))
+
+
+def test_a_next_step_leads_to_no_list_that_one_may_not_see(world, member, failed):
+    pages = {
+        role: [row["page"] for row in member(role).get(f"{OPERATIONS}failed/").context["rows"]]
+        for role in ("owner", "marketer")
+    }
+    assert any("/tenants/channelcredential/" in page for page in pages["owner"])
+    assert "settings:read" not in ROLE_SCOPES["marketer"]
+    assert not any(pages["marketer"])
 
 
 def test_what_failed_is_counted_before_it_is_sent_again(world, member, failed):

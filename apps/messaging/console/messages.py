@@ -158,7 +158,7 @@ class SearchBar:
         given = request.GET
         names = ("q", "channel", "status", "reason", "since", "until")
         self.given = {name: given.get(name, "")[:200] for name in names}
-        kept = ("application", "campaign", "user", "subscription", "dispatch", "template")
+        kept = ("application", "campaign", "user", "subscription", "dispatch", "template", "range", "added")
         self.kept = [(name, given[name][:100]) for name in kept if given.get(name)]
         self.is_asked = any(self.given[name] for name in names if name != "q")
         self.clear = f"{reverse('admin:messaging_message_changelist')}?{urlencode(self.kept)}"

@@ -46,7 +46,7 @@
       place.setAttribute("aria-busy", "true");
       try {
         const answer = await fetch(root.dataset.previewUrl, { method: "POST", headers: { "X-CSRFToken": token() }, body, signal: asking.signal });
-        if (!answer.ok) return;
+        if (!answer.ok) return place.removeAttribute("aria-busy");
         const isNarrow = Boolean(find("[data-narrow]:checked", place));
         const drawn = find("[data-drawn]", place);
         place.innerHTML = await answer.text();
@@ -57,8 +57,9 @@
         const narrow = find("[data-narrow]", place);
         if (narrow) narrow.checked = isNarrow;
       } catch (error) {
-        if (error.name !== "AbortError") throw error;
-        return;
+        if (error.name === "AbortError") return; // another one is asked for
+        place.removeAttribute("aria-busy");
+        throw error;
       }
       place.removeAttribute("aria-busy");
     };
