@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, Q, Sum
@@ -59,6 +60,7 @@ class Group:
     """Messages of one platform or country. A message that was opened is also among the received and the sent."""
 
     key: str
+    """Empty: not known, such as of an erased subscription."""
     messages: int
     sent: int
     received: int
@@ -76,13 +78,20 @@ class Breakdown:
 
 
 _GROUPS = """
-    SELECT s.type, s.country_code, count(*), count(m.sent_at), count(m.received_at), count(m.converted_at),
-           count(*) FILTER (WHERE m.status = 'failed')
+    SELECT coalesce(s.type, ''), coalesce(s.country_code, ''), count(*), count(m.sent_at), count(m.received_at),
+           count(m.converted_at), count(*) FILTER (WHERE m.status = 'failed')
     FROM unnest(%s::uuid[], %s::uuid[]) AS r (base, last)
          JOIN messaging_message m ON m.application_id = %s AND m.id BETWEEN r.base AND r.last
-         JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = m.application_id
-    GROUP BY GROUPING SETS ((s.type), (s.country_code)) ORDER BY 3 DESC
+         LEFT JOIN subscriptions_subscription s ON s.id = m.subscription_id AND s.application_id = m.application_id
+    GROUP BY GROUPING SETS ((coalesce(s.type, '')), (coalesce(s.country_code, ''))) ORDER BY 3 DESC
 """
+
+
+def evenly(bases: list[UUID]) -> list[UUID]:
+    """`SAMPLED_BATCHES` of these, the first and the last among them."""
+    if len(bases) <= SAMPLED_BATCHES:
+        return bases
+    return [bases[place * (len(bases) - 1) // (SAMPLED_BATCHES - 1)] for place in range(SAMPLED_BATCHES)]
 
 
 def breakdown_of(campaign: MessageCampaign) -> Breakdown:
@@ -91,9 +100,8 @@ def breakdown_of(campaign: MessageCampaign) -> Breakdown:
     batches = DispatchBatch.objects.filter(
         application_id=campaign.application_id, dispatch__in=dispatches, first_id__isnull=False
     )
-    bases = list(batches.order_by("id").values_list("first_id", flat=True))
-    step = max(1, len(bases) // SAMPLED_BATCHES)
-    chosen = [base for base in bases[::step] if base is not None][:SAMPLED_BATCHES]
+    bases = [base for base in batches.order_by("id").values_list("first_id", flat=True) if base is not None]
+    chosen = evenly(bases)
     if not chosen:
         return Breakdown(0, True, [], [])
     with connection.cursor() as cursor:

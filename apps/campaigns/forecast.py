@@ -20,6 +20,8 @@ from django.utils import timezone
 
 from apps.billing.selectors import QuotaState, plan_state
 from apps.campaigns.audience import compiled, freeze
+from apps.campaigns.experiments.assignment import held_out_condition
+from apps.campaigns.experiments.planning import experiment_of
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.services.timing import timing_of
 from apps.messaging.adapters.base import ContentError
@@ -35,6 +37,8 @@ from apps.subscriptions.models import Subscription
 from apps.subscriptions.targeting import REACHABLE, Criteria
 from automata_signal.caches import AUDIENCE_COUNTS, cached
 
+HELD_OUT = "held_out"
+"""Of the test's plan: who is to get nothing, for comparison."""
 SIMILAR_DAYS = 7
 SIMILAR_MAX = 3
 SAMPLED = 20
@@ -48,7 +52,7 @@ class Recipients:
 
     by_type: Mapping[str, int]
     excluded: Mapping[str, int]
-    """Reason → how many: `no_consent`, `opted_out`, `suppressed`, `frequency_capped`."""
+    """Reason → how many: `no_consent`, `opted_out`, `suppressed`, `frequency_capped`; `held_out` of a test."""
     by_clock: Sequence[tuple[str, bool, int]]
     """Country, whether they agreed to advertising at night, how many of those who get it."""
 
@@ -75,8 +79,10 @@ _CAPPED_WEEK = """coalesce((
 
 def recipients_of(campaign: MessageCampaign) -> Recipients:
     """Index: `subscription_reachable`, and the unique keys of consents, preferences, suppressions and counts."""
-    asked = {"forecast": "recipients", **_asked(campaign)}
-    rows = cached(AUDIENCE_COUNTS, campaign.application_id, asked, lambda: _read_recipients(campaign))
+    experiment = experiment_of(campaign)
+    held_out = held_out_condition(experiment) if experiment is not None else None
+    asked = {"forecast": "recipients", "held_out": held_out and [str(one) for one in held_out[1]], **_asked(campaign)}
+    rows = cached(AUDIENCE_COUNTS, campaign.application_id, asked, lambda: _read_recipients(campaign, held_out))
     by_type: Counter[str] = Counter()
     excluded: Counter[str] = Counter()
     by_clock: Counter[tuple[str, bool]] = Counter()
@@ -90,11 +96,12 @@ def recipients_of(campaign: MessageCampaign) -> Recipients:
     return Recipients(dict(by_type), dict(excluded.most_common()), clocks)
 
 
-def _read_recipients(campaign: MessageCampaign) -> list[list[Any]]:
+def _read_recipients(campaign: MessageCampaign, held_out: tuple[str, list[Any]] | None) -> list[list[Any]]:
     predicate = compiled(campaign.application, campaign.targeting_criteria, field="targeting_criteria")
     conditions = [
         *conditions_of(campaign.application_id, campaign.channel_type, campaign.purpose, campaign.category),
         *_cap_conditions(campaign),
+        *([Condition(*held_out, HELD_OUT)] if held_out else []),
     ]
     reason, params = reason_of(conditions) if conditions else ("NULL", [])
     rules = rules_of(campaign.application_id)
@@ -272,6 +279,8 @@ def similar_to(campaign: MessageCampaign) -> list[MessageCampaign]:
         rows = rows.filter(template_id=campaign.template_id, variables=campaign.variables)
     else:
         rows = rows.filter(template=None, title=campaign.title, body=campaign.body)
+        if not (campaign.title or campaign.body):  # what it says stands in the channel's own fields
+            rows = rows.filter(data=campaign.data, options=campaign.options)
     # Campaigns of an application are hundreds; `campaign_by_application` gives the order.
     newest = rows.exclude(pk=campaign.pk).select_related("application", "dispatch").order_by("-id")[:20]
     found = [row for row in newest if row.sent_at is None or row.sent_at >= since]

@@ -5,17 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from apps.billing.models import MessageQuota
 from apps.billing.services.quota import billing_of
+from apps.campaigns import services
+from apps.campaigns.approvals.models import CampaignApproval
 from apps.campaigns.models import MessageCampaign, Segment
-from apps.campaigns.services import campaign_create
+from apps.campaigns.services import campaign_create, campaign_update, segment_update
 from apps.campaigns.services.timing import timing_of
 from apps.messaging.models import Dispatch, Message
+from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import ChannelCredential, Role
+from automata_signal.errors import ValidationFailed
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.admin.test_rows import errors_of
 
@@ -109,7 +115,7 @@ def test_a_draft_can_be_deleted(draft, member):
 def test_launch_asks_first_with_the_number_of_recipients(draft, member):
     marketer = member(Role.MARKETER)
     page = marketer.get(button(draft, "launch"))
-    assert dict(page.context["facts"])["recipients now"] == "4"
+    assert dict(page.context["facts"])["Recipients, as of now"] == "4"
     assert reread(draft).status == "draft"
     assert marketer.post(button(draft, "launch")).status_code == 302
     assert reread(draft).status == "running"
@@ -309,6 +315,8 @@ def test_a_campaign_is_built_step_by_step_without_a_script(world, member):
         "Asia/Seoul",
     )
     assert f"{timing_of(row)[0]:%H:%M}" == "09:30"
+    told = AuditEvent.objects.filter(action="campaign.update").order_by("-pk").first()
+    assert told.changes["scheduled_at"] == [None, str(row.scheduled_at)]
     counted = text_of(marketer.get(step_of(campaign, "check") + "?count=1"))
     assert "4 get it, as of now" in counted
     shown = text_of(marketer.get(step_of(campaign, "launch")))
@@ -437,6 +445,38 @@ def test_a_second_person_approves_at_the_console(draft, member, application):
     assert reread(draft).status == "running"
 
 
+def test_an_approval_that_no_longer_holds_is_not_said_to_hold(draft, member, application, world):
+    application.settings = {"campaign_approval": {"mode": "required"}}
+    application.save()
+    segment = world["campaigns.Segment"]
+    campaign_update(campaign=draft, targeting_criteria={"segment": str(segment.pk)})
+    marketer, manager = member(Role.MARKETER), member(Role.MANAGER)
+    marketer.post(button(draft, "ask_approval"), {"note": ""})
+    page = manager.get(button(draft, "approve"))
+    digest = page.context["form"]["digest"].value()
+    assert manager.post(button(draft, "approve"), {"comment": "unseen"}).status_code == 200
+    assert CampaignApproval.objects.get(campaign=draft).state == "asked"
+    assert manager.post(button(draft, "approve"), {"digest": digest}).status_code == 302
+    assert "Approved by" in text_of(marketer.get(step_of(draft, "check")))
+    segment_update(segment=segment, criteria={"field": "country", "op": "eq", "value": "JP"})
+    page = text_of(marketer.get(step_of(draft, "check")))
+    assert "the approval no longer holds" in page
+    assert "Approved by" not in page
+    assert "Something was changed" in text_of(marketer.get(step_of(draft, "audience")))
+
+
+def test_a_start_is_planned_only_with_all_that_was_given(draft, member, monkeypatch):
+    def refused(**given):
+        raise ValidationFailed.of("ttl_s", "must be less")
+
+    monkeypatch.setattr(services, "campaign_update", refused)
+    at = (timezone.now() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    given = {"when": "at", "planned_at": at, "time_zone": "Asia/Seoul", "clock": "at_once", "priority": "high"}
+    answer = member(Role.MARKETER).post(step_of(draft, "schedule"), {**given, "when_over_quota": "refuse"})
+    assert "ttl_s" in answer.context["form"].errors
+    assert reread(draft).scheduled_at is None
+
+
 def test_progress_reloads_the_page_when_the_state_has_changed(world, member):
     running = world["campaigns.MessageCampaign"]
     analyst = member(Role.ANALYST)
@@ -455,6 +495,44 @@ def test_the_list_has_tabs_and_duplicates(draft, world, member):
     assert (copy.status, copy.title, copy.created_by.split("-")[0]) == ("draft", "Hi", "marketer")
     only = text_of(marketer.get(list_of("campaigns.MessageCampaign", "?status__exact=draft")))
     assert "Aurora campaign" not in only
+
+
+def test_the_tabs_count_what_the_list_is_narrowed_to(draft, other, root):
+    theirs = other.application
+    shown = root.get(list_of("campaigns.MessageCampaign", f"?application={theirs.pk}"))
+    [whole, *_states] = shown.context["campaign_tabs"]
+    assert whole["count"] == MessageCampaign.objects.filter(application=theirs).count()
+    found = root.get(list_of("campaigns.MessageCampaign", "?q=Draft&channel_type__exact=push"))
+    assert [tab["count"] for tab in found.context["campaign_tabs"]] == [1, 1]
+
+
+def test_the_list_asks_as_much_for_many_tests_as_for_one(draft, member, django_assert_num_queries):
+    plan = {"variants": [{"share_percent": 50}, {"share_percent": 50, "title": "Hi", "body": "You"}]}
+
+    def waiting() -> None:
+        row = campaign_create(application=draft.application, name="Test", title="a", body="b", experiment=plan)
+        now = timezone.now()
+        MessageCampaign.objects.filter(pk=row.pk).update(
+            status="running", sent_at=now, fanout_done_at=now, awaits_winner=True
+        )
+
+    marketer = member(Role.MARKETER)
+    waiting()
+    marketer.get(list_of("campaigns.MessageCampaign"))
+    with CaptureQueriesContext(connection) as once:
+        marketer.get(list_of("campaigns.MessageCampaign"))
+    for _ in range(3):
+        waiting()
+    with django_assert_num_queries(len(once)):
+        marketer.get(list_of("campaigns.MessageCampaign"))
+
+
+def test_that_messages_are_not_kept_any_more_is_said(world, member):
+    running = world["campaigns.MessageCampaign"]
+    MessageCampaign.objects.filter(pk=running.pk).update(successful_count=9)
+    Message.objects.all().delete()
+    page = text_of(member(Role.ANALYST).get(part_of(running, "breakdown"), **HTMX))
+    assert "Its messages are not kept any more." in page
 
 
 def test_an_empty_list_leads_to_the_first_campaign(application, member):

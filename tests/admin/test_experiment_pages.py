@@ -178,6 +178,16 @@ def test_too_little_is_said_to_be_too_little(launched, member):
     assert "There is not enough data yet" in text_of(member(Role.ANALYST).get(page_of(launched)))
 
 
+def test_what_each_variant_says_is_told_where_it_was_sent(launched, member):
+    page = text_of(member(Role.ANALYST).get(page_of(launched)))
+    assert "A: Hi — There · B: Hi — There" in page
+
+
+def test_too_little_is_said_of_what_is_compared(launched, member):
+    Experiment.objects.update(metric="received")
+    assert "10 received of all together" in text_of(member(Role.ANALYST).get(page_of(launched)))
+
+
 def test_a_message_says_which_variant_it_is(launched, member):
     message = Message.objects.filter(campaign_id=launched.pk).select_related("dispatch").first()
     if message is None:

@@ -20,6 +20,7 @@ PASSWORD = "correct horse battery staple"
 @pytest.fixture
 def signed_in(application):
     """`signed_in(role)`, or a superuser without one, acting in the application."""
+
     def sign_in(role: str = "") -> ApiClient:
         email = f"{role or 'root'}@example.com"
         operator = Operator.objects.create_user(email, PASSWORD, is_superuser=not role)

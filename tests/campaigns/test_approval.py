@@ -126,6 +126,12 @@ def test_nobody_approves_their_own(campaign, marketer, manager, operator):
         services.approval_approve(campaign=campaign, operator=owner)
 
 
+def test_who_set_only_the_time_of_each_clock_has_changed_it_too(campaign, marketer, manager):
+    services.campaign_update(campaign=campaign, local_time=time(10), by=str(manager))
+    ask(campaign, marketer)
+    assert code_of(lambda: services.approval_approve(campaign=campaign, operator=manager)) == "APPROVAL_OWN"
+
+
 def changed(name: str, campaign: MessageCampaign) -> None:
     fields = {
         "body": {"body": "It is summer"},
@@ -252,6 +258,13 @@ def test_those_who_may_approve_are_told_once(campaign, marketer, manager, operat
     assert approvers_tell() == 0
 
 
+def test_nobody_is_told_of_what_was_canceled_meanwhile(campaign, marketer, manager):
+    ask(campaign, marketer)
+    services.campaign_cancel(campaign=campaign)
+    assert approvers_tell() == 0
+    assert mail.outbox == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_change_and_a_launch_at_once_launch_only_what_was_approved(campaign, marketer, manager):
     approved(campaign, marketer, manager)
@@ -308,6 +321,13 @@ def test_the_api_asks_for_a_scheduled_launch(server, campaign, manager):
     assert server.post(f"campaigns/{campaign.pk}/approval", {"at": at}).status_code == 201
     services.approval_approve(campaign=campaign, operator=manager)
     assert server.post(f"campaigns/{campaign.pk}/schedule", {"at": at}).status_code == 200
+
+
+def test_a_time_is_planned_only_with_what_is_asked(server, campaign):
+    services.campaign_update(campaign=campaign, title="", body="")
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    assert server.post(f"campaigns/{campaign.pk}/approval", {"at": at}).status_code == 400
+    assert MessageCampaign.objects.get(pk=campaign.pk).scheduled_at is None
 
 
 def test_a_campaign_is_duplicated_as_a_draft(server, campaign):

@@ -107,6 +107,24 @@ def test_who_had_enough_today_is_a_reason(campaign, people, application):
     assert (found.total, dict(found.excluded)) == (1, {"frequency_capped": 2})
 
 
+def test_whom_a_test_leaves_out_does_not_count_as_a_recipient(campaign, people, application):
+    people(60, country_code="KR")
+    variants = [{"share_percent": 50}, {"share_percent": 50, "title": "Hi", "body": "Spring"}]
+    draft = campaign(experiment={"variants": variants, "holdout_percent": 50})
+    found = forecast.recipients_of(draft)
+    assert dict(found.excluded) == {"held_out": 60 - found.total}
+    assert 10 < found.total < 50
+    billing_of(application)
+    MessageQuota.objects.filter(application=application, channel_type="push").update(
+        daily_quota=found.total, monthly_quota=None
+    )
+    assert forecast.cost_of(draft, found.total).fits
+    launched = services.campaign_launch(campaign=draft)
+    assert launched.reserved_left == found.total
+    services.fan_out(launched.pk)
+    assert MessageCampaign.objects.get(pk=draft.pk).total_recipients == found.total
+
+
 def at(hour: int) -> datetime:
     """Tomorrow at that hour in Seoul."""
     day = (timezone.now() + timedelta(days=1)).date()
@@ -158,6 +176,14 @@ def test_the_same_words_to_the_same_people_are_found(campaign, people):
     assert forecast.similar_to(second) == [first]
     assert forecast.overlap_of(second, forecast.similar_to(second)[0]) == 3
     assert forecast.similar_to(campaign(body="Other words")) == []
+
+
+def test_what_stands_in_the_channels_own_fields_is_compared_too(campaign, people):
+    people(1, country_code="KR")
+    said = {"title": "", "body": ""}
+    first = services.campaign_launch(campaign=campaign(**said, data={"offer": "1"}))
+    assert forecast.similar_to(campaign(**said, data={"offer": "1"})) == [first]
+    assert forecast.similar_to(campaign(**said, data={"offer": "2"})) == []
 
 
 def test_people_with_several_devices_are_counted(campaign, people, application):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -12,7 +13,7 @@ from rest_framework.response import Response
 
 from apps.campaigns import moments, selectors, services
 from apps.campaigns.api import CampaignOutput, represent_campaign
-from apps.campaigns.approvals.digest import approval_digest
+from apps.campaigns.approvals.digest import approval_holds
 from apps.campaigns.approvals.models import ApprovalState, CampaignApproval
 from apps.campaigns.approvals.selectors import approval_last
 from apps.campaigns.models import MessageCampaign
@@ -66,7 +67,7 @@ def represent_approval(approval: CampaignApproval, campaign: MessageCampaign) ->
 class _WithHolds:
     def __init__(self, approval: CampaignApproval, campaign: MessageCampaign) -> None:
         self._approval = approval
-        self.holds = approval.digest == approval_digest(campaign)
+        self.holds = approval_holds(approval, campaign)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._approval, name)
@@ -108,16 +109,17 @@ class ApprovalView(OneCampaign):
         withdraws it. 409 `APPROVAL_ASKED` if it is asked for already, or given."""
         campaign = self._campaign(campaign_id)
         given = validated(ApprovalInput, request.data)
-        if "at" in given and campaign.status == "draft":
-            at = moments.parsed(given["at"]) if given["at"] else None
-            zone = given.get("time_zone", "")
-            campaign = services.campaign_plan(campaign=campaign, at=at, time_zone=zone, by=self.caller.label)
-        asked = services.approval_ask(
-            campaign=campaign,
-            asked_by=self.caller.label,
-            operator=self.caller.operator,
-            note=given.get("note", ""),
-        )
+        with transaction.atomic():  # a time that nobody is asked about is not planned either
+            if "at" in given and campaign.status == "draft":
+                at = moments.parsed(given["at"]) if given["at"] else None
+                zone = given.get("time_zone", "")
+                campaign = services.campaign_plan(campaign=campaign, at=at, time_zone=zone, by=self.caller.label)
+            asked = services.approval_ask(
+                campaign=campaign,
+                asked_by=self.caller.label,
+                operator=self.caller.operator,
+                note=given.get("note", ""),
+            )
         return Response(represent_approval(asked, campaign), status=status.HTTP_201_CREATED)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from apps.campaigns.approvals.models import CampaignApproval
 from apps.campaigns.audience import compiled, freeze
 from apps.campaigns.models import MessageCampaign
 from apps.campaigns.services.timing import timing_of
+from automata_signal.errors import SignalError
 
 Part = Callable[[MessageCampaign], Any]
 _parts: dict[str, Part] = {}
@@ -49,3 +51,11 @@ def approval_digest(campaign: MessageCampaign, *, at: datetime | object | None =
     }
     text = json.dumps(whole, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def approval_holds(approval: CampaignApproval, campaign: MessageCampaign) -> bool:
+    """Whether it is of the campaign as it stands now; not of one whose audience has no meaning any more."""
+    try:
+        return approval.digest == approval_digest(campaign)
+    except SignalError:
+        return False

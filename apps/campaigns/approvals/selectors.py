@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from apps.campaigns.approvals.models import CURRENT, ApprovalState, CampaignApproval
+from apps.campaigns.approvals.models import CURRENT, CampaignApproval
 from apps.campaigns.models import MessageCampaign
 from apps.tenants.models import Application, Operator
 from apps.tenants.scopes import ROLE_SCOPES
@@ -48,14 +47,6 @@ def approvals_of(campaign: MessageCampaign) -> QuerySet[CampaignApproval]:
         .filter(campaign=campaign)
         .order_by("-id")
     )
-
-
-def approvals_waiting(application_ids: list[UUID] | None) -> QuerySet[CampaignApproval]:
-    """What waits for an answer in these applications (None: in all), the oldest first: for the home page."""
-    rows = CampaignApproval.objects.filter(state=ApprovalState.ASKED).select_related("campaign", "application")
-    if application_ids is not None:
-        rows = rows.filter(application_id__in=application_ids)
-    return rows.order_by("id")
 
 
 def approvers_of(application: Application) -> QuerySet[Operator]:

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from apps.campaigns.approvals.models import ApprovalState, CampaignApproval
 from apps.campaigns.approvals.selectors import APPROVERS_MAX, approvers_of
+from apps.campaigns.services.rows import EDITABLE
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def _claim() -> CampaignApproval | None:
 
 def _tell(approval: CampaignApproval) -> bool:
     """One letter to all who may approve, but whoever asked; in the application's language."""
-    if approval.state != ApprovalState.ASKED:
+    if approval.state != ApprovalState.ASKED or approval.campaign.status not in EDITABLE:
         CampaignApproval.objects.filter(pk=approval.pk).update(tell_due_at=None)
         return False
     told = approvers_of(approval.application).values_list("pk", "email")[: APPROVERS_MAX + 1]

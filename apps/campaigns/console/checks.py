@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.db import OperationalError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from djmoney.money import Money
@@ -18,6 +19,7 @@ from djmoney.money import Money
 from apps.billing.entitlements import require_feature
 from apps.billing.models import Feature
 from apps.campaigns import forecast
+from apps.campaigns.approvals.digest import approval_holds
 from apps.campaigns.approvals.models import ApprovalState
 from apps.campaigns.approvals.selectors import approval_current, rule_of
 from apps.campaigns.console.flow import Flow
@@ -253,13 +255,16 @@ def _approval(flow: Flow) -> Iterator[CheckLine]:
     try:
         with quick_statements():
             is_needed = approval_is_needed(campaign)
-    except Exception:  # the count took too long: it is not a small audience
+    except (OperationalError, SignalError):  # the count took too long: it is not a small audience
         is_needed = True
     if not is_needed:
         yield CheckLine(OK, title, _("Not needed for so few recipients."))
         return
     approval = approval_current(campaign)
-    if approval is not None and approval.state == ApprovalState.APPROVED:
+    if approval is not None and not approval_holds(approval, campaign):
+        text = _("Something was changed since: the approval no longer holds. Ask for it again.")
+        yield CheckLine(WARNING, title, text, "launch")
+    elif approval is not None and approval.state == ApprovalState.APPROVED:
         yield CheckLine(OK, title, _("Approved by %(who)s.") % {"who": approval.decided_by}, "launch")
     elif approval is not None:
         yield CheckLine(WARNING, title, _("It was asked for, and waits for an answer."), "launch")
@@ -274,6 +279,7 @@ EXCLUDED = {
     OPTED_OUT: lambda: _("have refused this category"),
     SUPPRESSED: lambda: _("are on the suppression list"),
     "frequency_capped": lambda: _("had as many messages as they may get"),
+    forecast.HELD_OUT: lambda: _("get nothing, for comparison: the test leaves them out"),
 }
 
 

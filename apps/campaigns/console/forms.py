@@ -87,7 +87,8 @@ class AskForm(forms.Form):
 
 class ApproveForm(forms.Form):
     comment = _comment(gettext_lazy("Comment"))
-    digest = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    """Of what who approves has looked at."""
 
 
 class RejectForm(forms.Form):

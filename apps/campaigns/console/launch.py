@@ -10,12 +10,12 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.campaigns.approvals.digest import approval_digest
-from apps.campaigns.approvals.models import ApprovalState
+from apps.campaigns.approvals.digest import approval_digest, approval_holds
+from apps.campaigns.approvals.models import CURRENT, ApprovalState
 from apps.campaigns.approvals.selectors import approvals_of, approvers_of, is_author, rule_of
 from apps.campaigns.console.flow import DONE, MISSING, OPEN, WARNING, Flow, StepState, flow_step
 from apps.campaigns.console.schedules import schedule_in_words
-from apps.campaigns.console.words import in_words, quick_statements
+from apps.campaigns.console.words import content_in_words, in_words, quick_statements
 from apps.campaigns.experiments.planning import experiment_of, variants_of
 from apps.campaigns.experiments.words import plan_in_words
 from apps.campaigns.forecast import recipients_of
@@ -88,6 +88,8 @@ def launch_state(flow: Flow) -> StepState:
     approval = approvals_of(campaign).first() if rule_of(campaign.application).is_required else None
     if approval is None:
         return StepState(OPEN, "")
+    if approval.state in CURRENT and not approval_holds(approval, campaign):
+        return StepState(MISSING, _("Something was changed"))
     if approval.state == ApprovalState.APPROVED:
         return StepState(DONE, approval.get_state_display())
     return StepState(WARNING if approval.state == ApprovalState.ASKED else MISSING, approval.get_state_display())
@@ -102,9 +104,13 @@ def approval_context(flow: Flow) -> dict[str, Any]:
     last = history[0] if history else None
     try:
         digest = approval_digest(campaign)
-        is_needed = approval_is_needed(campaign)
     except SignalError:
-        digest, is_needed = "", True
+        digest = ""
+    try:
+        with quick_statements():
+            is_needed = approval_is_needed(campaign)
+    except (OperationalError, SignalError):  # the count took too long: it is not a small audience
+        is_needed = True
     holds = last is not None and last.state == ApprovalState.APPROVED and last.digest == digest
     is_asked = last is not None and last.state == ApprovalState.ASKED and last.digest == digest
     is_own = is_author(campaign, flow.request.user, last)  # type: ignore[arg-type]
@@ -116,7 +122,7 @@ def approval_context(flow: Flow) -> dict[str, Any]:
         "digest": digest,
         "holds": holds,
         "is_asked": is_asked,
-        "is_outdated": last is not None and last.digest != digest and last.state in ("asked", "approved"),
+        "is_outdated": last is not None and last.digest != digest and last.state in CURRENT,
         "is_own": is_own,
         "may_decide": flow.may_approve and is_asked and not is_own,
         "may_ask": flow.may_write and not holds and not is_asked,
@@ -124,13 +130,8 @@ def approval_context(flow: Flow) -> dict[str, Any]:
     }
 
 
-@flow_step("launch", title=gettext_lazy("Launch"), position=50, icon="rocket_launch", state=launch_state)
-def launch(flow: Flow) -> HttpResponse:
-    campaign = flow.campaign
-    approval = approval_context(flow)
-    is_ready = campaign.is_audience_chosen and flow.content_problem is None
-    count = recipients_now(campaign) if is_ready else 0
-    expected = expected_confirmation(campaign, count)
+def launch_facts(campaign: MessageCampaign, count: int | None) -> list[tuple[str, str]]:
+    """What is launched, and what is asked for or approved, to `count` recipients."""
     facts = [
         (
             _("Recipients, as of now"),
@@ -140,12 +141,23 @@ def launch(flow: Flow) -> HttpResponse:
             _("Audience"),
             in_words(campaign.application, campaign.targeting_criteria) if campaign.is_audience_chosen else "–",
         ),
-        (_("Channel"), campaign.get_channel_type_display()),
-        (_("Content"), str(campaign.template) if campaign.template else f"{campaign.title} — {campaign.body}"[:200]),
+        (_("Channel"), str(campaign.get_channel_type_display())),
+        (_("Content"), content_in_words(campaign)),
         (_("Start"), schedule_in_words(campaign)),
     ]
     if (plan := experiment_of(campaign)) is not None:
         facts.insert(4, (_("A/B test"), plan_in_words(plan, variants_of(plan))))
+    return facts
+
+
+@flow_step("launch", title=gettext_lazy("Launch"), position=50, icon="rocket_launch", state=launch_state)
+def launch(flow: Flow) -> HttpResponse:
+    campaign = flow.campaign
+    approval = approval_context(flow)
+    is_ready = campaign.is_audience_chosen and flow.content_problem is None
+    count = recipients_now(campaign) if is_ready else 0
+    expected = expected_confirmation(campaign, count)
+    facts = launch_facts(campaign, count)
     waits = bool(approval) and approval["is_needed"] and not approval["holds"]
     context = {
         "facts": facts,

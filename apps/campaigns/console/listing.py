@@ -15,6 +15,8 @@ from apps.campaigns.console.progress import Figures
 from apps.campaigns.console.words import STATUS_COLOURS
 from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.tenants.console import formats
+from apps.tenants.console.base import search_by_name
+from apps.tenants.console.lists import as_uuid
 from apps.tenants.console.panels import badge
 
 TABBED = (
@@ -29,9 +31,18 @@ TABBED = (
 
 
 def tabs_of(request: HttpRequest, campaigns: QuerySet[MessageCampaign]) -> dict[str, Any]:
-    """The states with how many campaigns they have; campaigns of an application are hundreds, not millions."""
+    """The states with how many campaigns are in them, of those that the list is narrowed to. An application has
+    hundreds, not millions."""
+    given = {name: request.GET.get(name, "").replace("\0", "") for name in ("application", "q", "channel_type__exact")}
+    kept = {name: value for name, value in given.items() if value}
+    if "application" in kept:
+        application = as_uuid(kept["application"])
+        campaigns = campaigns.filter(application_id=application) if application else campaigns.none()
+    if "channel_type__exact" in kept:
+        campaigns = campaigns.filter(channel_type=kept["channel_type__exact"])
+    if "q" in kept:
+        campaigns = search_by_name(campaigns, kept["q"], "name")
     counts = dict(campaigns.order_by().values_list("status").annotate(Count("pk")))
-    kept = {name: request.GET[name] for name in ("application", "q", "channel_type__exact") if request.GET.get(name)}
     chosen = request.GET.get("status__exact", "")
     tabs = [{"label": _("All"), "count": sum(counts.values()), "address": _query(kept), "is_current": not chosen}]
     for status in TABBED:
@@ -44,7 +55,7 @@ def tabs_of(request: HttpRequest, campaigns: QuerySet[MessageCampaign]) -> dict[
                     "is_current": chosen == status.value,
                 }
             )
-    return {"campaign_tabs": tabs, "has_campaigns": bool(counts)}
+    return {"campaign_tabs": tabs, "has_campaigns": bool(counts or kept)}
 
 
 def _query(given: dict[str, str]) -> str:

@@ -30,7 +30,7 @@ from apps.campaigns.console.builder import countries
 from apps.campaigns.console.flow import Flow, flow_part
 from apps.campaigns.console.progress import progress_context
 from apps.campaigns.console.schedules import schedule_in_words
-from apps.campaigns.console.words import STATUS_COLOURS, in_words, quick_statements
+from apps.campaigns.console.words import STATUS_COLOURS, content_in_words, in_words, quick_statements
 from apps.campaigns.models import CampaignFailure, CampaignStatus, MessageCampaign
 from apps.messaging.next_steps import next_step
 from apps.subscriptions.models import SubscriptionType
@@ -195,7 +195,7 @@ def breakdown(flow: Flow) -> HttpResponse:
     return flow.part(
         "admin/campaigns/parts/breakdown.html",
         {
-            "note": _sample_note(found),
+            "note": _sample_note(flow.campaign, found),
             "headers": headers,
             "tables": [
                 {"title": _("Platform"), "rows": [_group(row, types) for row in found.by_type]},
@@ -205,7 +205,9 @@ def breakdown(flow: Flow) -> HttpResponse:
     )
 
 
-def _sample_note(found: Breakdown) -> str:
+def _sample_note(campaign: MessageCampaign, found: Breakdown) -> str:
+    if not found.messages and campaign.successful_count + campaign.failed_count:
+        return _("Its messages are not kept any more.")
     if not found.messages:
         return _("No message was made yet.")
     if found.is_whole:
@@ -334,10 +336,9 @@ def _rate_cell(label: str, part: int, whole: int, best: float, *, is_good: bool)
 @result_section(60)
 def what_it_was(flow: Flow) -> Panel:
     campaign = flow.campaign
-    text = str(campaign.template) if campaign.template else f"{campaign.title} — {campaign.body}".strip(" —")
     facts = [
         (_("Audience"), in_words(campaign.application, campaign.targeting_criteria)),
-        (_("Content"), text[:400] or "–"),
+        (_("Content"), content_in_words(campaign)),
         (_("Start"), schedule_in_words(campaign)),
         (_("Priority"), campaign.get_priority_display()),
         (_("Made by"), campaign.created_by or "–"),

@@ -23,7 +23,6 @@ from apps.tenants.console.forms import JSONObjectField
 from apps.tenants.services import RATE_PER_MINUTE_MAX
 
 INPUT = {"class": "as-input"}
-SEGMENTS_SHOWN = TEMPLATES_SHOWN = 500
 
 
 def _text(label: Any, *, rows: int = 0, help_text: Any = "", max_length: int = 65_536, **attrs: Any) -> forms.CharField:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -20,7 +21,7 @@ from apps.campaigns.console.step_forms import (
     zone_names,
 )
 from apps.campaigns.console.words import in_words
-from apps.campaigns.models import CampaignStatus
+from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.tenants.console.forms import add_refusal
 from automata_signal.errors import SignalError
 
@@ -43,18 +44,35 @@ def basics(flow: Flow) -> HttpResponse:
 
 
 def _written(
-    flow: Flow, name: str, form: Any, fields: Mapping[str, Any], before: Mapping[str, Any]
+    flow: Flow,
+    name: str,
+    form: Any,
+    fields: Mapping[str, Any],
+    before: Mapping[str, Any],
+    *,
+    plan: Callable[[], MessageCampaign] | None = None,
 ) -> HttpResponse | None:
-    """Call the service with what is new; the next page, or None with the refusal on the form."""
+    """Call the service with what is new, after `plan`, both or neither; the next page, or None with the refusal on the
+    form."""
     changed = {field: value for field, value in fields.items() if before.get(field) != value}
+    campaign = flow.campaign
     try:
-        if changed:
-            flow.campaign = services.campaign_update(campaign=flow.campaign, by=flow.by, **changed)
+        with transaction.atomic():
+            if plan is not None:
+                campaign = plan()
+            if changed:
+                campaign = services.campaign_update(campaign=campaign, by=flow.by, **changed)
     except SignalError as error:
         add_refusal(form, error, ALIASES)
         return None
+    flow.campaign = campaign
     flow.forget()
-    return flow.saved(name, before, changed)
+    return flow.saved(name, before, {**changed, **(_start_of(campaign) if plan is not None else {})})
+
+
+def _start_of(campaign: MessageCampaign) -> dict[str, Any]:
+    """When it starts, as the audit log tells it."""
+    return {"scheduled_at": campaign.scheduled_at, "scheduled_time_zone": campaign.scheduled_time_zone}
 
 
 # --- Who -----------------------------------------------------------------------------------------------------------
@@ -99,15 +117,11 @@ def schedule(flow: Flow) -> HttpResponse:
     given = flow.request.POST if flow.is_post else None
     form = ScheduleForm(given, campaign=campaign, initial=ScheduleForm.initial_of(campaign))
     if flow.is_post and form.is_valid():
-        before = ScheduleForm.fields_of(campaign)
-        try:
-            flow.campaign = form.plan(by=flow.by)
-        except SignalError as error:
-            add_refusal(form, error, ALIASES)
-        else:
-            answer = _written(flow, "schedule", form, form.service_fields(), before)
-            if answer is not None:
-                return answer
+        before = {**ScheduleForm.fields_of(campaign), **_start_of(campaign)}
+        fields = form.service_fields()
+        answer = _written(flow, "schedule", form, fields, before, plan=lambda: form.plan(by=flow.by))
+        if answer is not None:
+            return answer
     context = {
         "form": form,
         "zones": zone_names(),

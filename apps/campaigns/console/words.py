@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy
 
 from apps.campaigns.console.builder import problem_text
 from apps.campaigns.console.builder_words import sentence
-from apps.campaigns.models import CampaignStatus
+from apps.campaigns.experiments.planning import as_sent, experiment_of, variants_of
+from apps.campaigns.models import CampaignStatus, MessageCampaign
 from apps.campaigns.selectors import audience_count
 from apps.subscriptions.targeting import TargetingError, validate_criteria
 from apps.tenants.console import formats
@@ -20,6 +21,8 @@ from automata_signal.errors import SignalError
 
 LAUNCH, WRITE, APPROVE = "campaigns:launch", "campaigns:write", "campaigns:approve"
 COUNT_TIMEOUT_MS = 3_000
+CONTENT_MAX = 300
+"""Characters of what a campaign says, where it is only one of its facts."""
 CRITERIA_HELP = gettext_lazy(
     "A JSON object: {} is everybody who can be reached; or conditions such as "
     '{"all": [{"field": "country", "op": "eq", "value": "KR"}, {"segment": "…"}]}.'
@@ -42,6 +45,20 @@ def in_words(application: Application, criteria: object) -> str:
     except TargetingError as error:
         return problem_text(error)
     return sentence(application, criteria)
+
+
+def content_in_words(campaign: MessageCampaign) -> str:
+    """Its template or what it says; of a test, what each variant does."""
+    experiment = experiment_of(campaign)
+    variants = variants_of(experiment) if experiment is not None else []
+    if not variants:
+        return _said(campaign)
+    return " · ".join(f"{variant.letter}: {_said(as_sent(campaign, variant))}" for variant in variants)
+
+
+def _said(campaign: MessageCampaign) -> str:
+    text = str(campaign.template) if campaign.template else f"{campaign.title} — {campaign.body}".strip(" —")
+    return text[:CONTENT_MAX] or "–"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from apps.campaigns.experiments.models import Experiment, Variant
@@ -55,10 +55,17 @@ def letter_of(experiment: Experiment, variants: Sequence[Variant], subject_id: U
     )
 
 
+def held_out_condition(experiment: Experiment) -> tuple[str, list[Any]] | None:
+    """What holds of those who get something, now or later, with its parameters; None where nobody is held out."""
+    if not experiment.holdout_percent:
+        return None
+    return f"{BUCKET} < %s", [experiment.campaign_id, (100 - experiment.holdout_percent) * _PERCENT]
+
+
 def without_held_out(predicate: Predicate, experiment: Experiment) -> Predicate:
     """Those who get something, now or later."""
-    if not experiment.holdout_percent:
+    condition = held_out_condition(experiment)
+    if condition is None:
         return predicate
-    held_out_from = (100 - experiment.holdout_percent) * _PERCENT
-    params = [*predicate.params, experiment.campaign_id, held_out_from]
-    return Predicate(f"({predicate.sql}) AND {BUCKET} < %s", params, predicate.needs_user)
+    sql, params = condition
+    return Predicate(f"({predicate.sql}) AND {sql}", [*predicate.params, *params], predicate.needs_user)

@@ -11,6 +11,7 @@ fan-out begins anew with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ from apps.subscriptions.targeting import Predicate
 from automata_signal.celery import Task, send_tasks
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
 from automata_signal.ids import new_id
+
+log = logging.getLogger(__name__)
 
 MEASURE_FIRST_AFTER = timedelta(hours=1)
 
@@ -237,11 +240,18 @@ def campaigns_decide(*, now: datetime | None = None) -> int:
     """Ask the rule of each test whose time has come. Returns how many it decided. Index: `experiment_to_decide`.
 
     Each in a transaction of its own, under the campaign's lock: a second sweep, or one after an outage, finds it
-    decided. What is paused is decided once it goes on.
+    decided. What is paused is decided once it goes on, and what meets a fault of ours is left to the next sweep: it
+    must not hold up the others.
     """
     now = now or timezone.now()
     due = Experiment.objects.filter(decide_at__lte=now).exclude(campaign__status=CampaignStatus.PAUSED)
-    return sum([_ask_rule(campaign_id, now) for campaign_id in list(due.values_list("campaign_id", flat=True))])
+    decided = 0
+    for campaign_id in list(due.values_list("campaign_id", flat=True)):
+        try:
+            decided += _ask_rule(campaign_id, now)
+        except Exception:
+            log.exception("the rule of a test could not be asked", extra={"campaign": str(campaign_id)})
+    return decided
 
 
 @transaction.atomic
@@ -260,7 +270,7 @@ def _ask_rule(campaign_id: UUID, now: datetime) -> bool:
     )
     found = verdict(experiment) if possible and experiment.winner_id is None else None
     if found is None or found.letter is None:
-        experiment.decide_at, experiment.asked_at = None, now
+        experiment.decide_at, experiment.asked_at = None, now if found is not None else None
         experiment.save(update_fields=["decide_at", "asked_at"])
         return False
     winner = next(variant for variant in variants_of(experiment) if variant.letter == found.letter)

@@ -67,10 +67,17 @@ def metric_name(metric: str) -> str:
 def verdict_in_words(result: Result) -> str:
     """What can be said now of which is best."""
     if not result.is_enough:
-        return _(
-            "There is not enough data yet: %(sent)d sent of each variant, and %(hits)d opened of all together, is the "
-            "least that says anything."
-        ) % {"sent": ENOUGH_OF, "hits": ENOUGH_HITS}
+        if result.experiment.metric == Metric.CONVERTED:
+            text = _(
+                "There is not enough data yet: %(sent)d sent of each variant, and %(hits)d opened of all together, is "
+                "the least that says anything."
+            )
+        else:
+            text = _(
+                "There is not enough data yet: %(sent)d sent of each variant, and %(hits)d received of all together, "
+                "is the least that says anything."
+            )
+        return text % {"sent": ENOUGH_OF, "hits": ENOUGH_HITS}
     leader = result.leader
     others = [row for row in result.variants if row is not leader]
     second = max(others, key=_share)

@@ -76,13 +76,14 @@ def campaign_update(*, campaign: MessageCampaign, by: str = "", **fields: Unpack
     row = locked(campaign)
     if row.status not in EDITABLE:
         refuse_state(row, "a change", list(EDITABLE))
-    timing_set(row, _timing(fields))
+    timing = _timing(fields)
+    timing_set(row, timing)
     _assign(row, fields)
     if "experiment" in fields:
         plan_set(row, fields["experiment"])
     if row.status == CampaignStatus.SCHEDULED:
         _refuse_unsendable(row)
-    if fields:
+    if fields or timing:  # the time of each recipient too is a change that somebody has made
         columns = ["template" if name == "template_id" else name for name in fields if name != "experiment"]
         save(row, *columns, "is_audience_chosen", by=by)
     approval_withdraw_if_changed(row)

@@ -357,6 +357,33 @@ def test_the_rule_falls_back_when_it_is_not(users, launched, fallback, winner):
     assert MessageCampaign.objects.get().awaits_winner == (winner is None)
 
 
+def test_a_fault_of_one_test_does_not_hold_up_the_others(users, launched, monkeypatch):
+    campaign = after_its_test(launched, users, winner_by="rule", fallback="best")
+    other = launched(experiment=experiment(test_percent=30, winner_by="rule", fallback="best"))
+    services.fan_out(other.pk)
+    ask, asked = running._ask_rule, []
+
+    def faulty(campaign_id, now):
+        asked.append(campaign_id)
+        if len(asked) == 1:
+            raise ZeroDivisionError
+        return ask(campaign_id, now)
+
+    monkeypatch.setattr(running, "_ask_rule", faulty)
+    it_is_time()
+    assert campaigns_decide() == 1
+    assert set(asked) == {campaign.pk, other.pk}
+
+
+def test_the_rule_of_what_was_canceled_is_not_said_to_have_been_asked(users, launched):
+    campaign = after_its_test(launched, users, winner_by="rule")
+    services.campaign_cancel(campaign=campaign)
+    it_is_time()
+    assert campaigns_decide() == 0
+    plan = Experiment.objects.get()
+    assert (plan.decide_at, plan.asked_at) == (None, None)
+
+
 def test_too_little_is_never_sure(users, launched):
     after_its_test(launched, users, winner_by="rule", confidence_percent=50)
     outcome("A", 20, 0)
