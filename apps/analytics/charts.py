@@ -53,7 +53,12 @@ def line_chart(title: str, labels: Sequence[str], lines: Sequence[Line], *, widt
     """One line for each of `lines`; `labels` name the places on the x axis, of which some are written."""
     scale = _Scale(width, len(labels), max((value for line in lines for value in line.values), default=0))
     drawn = format_html_join("", "{}", ((_line(scale, line),) for line in lines))
-    hovers = format_html_join(
+    return _svg(title, width, format_html("{}{}{}", scale.axes(labels), drawn, _hovers(scale, labels, lines)))
+
+
+def _hovers(scale: _Scale, labels: Sequence[str], lines: Sequence[Line]) -> SafeString:
+    """What a pointer is told at each place of the x axis: the value of each line there."""
+    return format_html_join(
         "",
         '<rect x="{}" y="{}" width="{}" height="{}" fill="transparent"><title>{}</title></rect>',
         (
@@ -67,7 +72,6 @@ def line_chart(title: str, labels: Sequence[str], lines: Sequence[Line], *, widt
             for n, label in enumerate(labels)
         ),
     )
-    return _svg(title, width, format_html("{}{}{}", scale.axes(labels), drawn, hovers))
 
 
 def column_chart(title: str, labels: Sequence[str], columns: Line, *, width: int = NARROW) -> SafeString:
@@ -99,21 +103,7 @@ def stacked_chart(title: str, labels: Sequence[str], layers: Sequence[Line], *, 
     scale = _Scale(width, len(labels), max(totals, default=0))
     thick = min(48.0, max(2.0, scale.step * 0.7))
     drawn = format_html_join("", "{}", ((_stack(scale, layers, n, thick),) for n in range(len(labels))))
-    hovers = format_html_join(
-        "",
-        '<rect x="{}" y="{}" width="{}" height="{}" fill="transparent"><title>{}</title></rect>',
-        (
-            (
-                f"{scale.x(n) - scale.step / 2:.1f}",
-                TOP,
-                f"{scale.step:.1f}",
-                HEIGHT - TOP - BOTTOM,
-                f"{label}: " + ", ".join(f"{layer.label} {number(layer.values[n])}" for layer in layers),
-            )
-            for n, label in enumerate(labels)
-        ),
-    )
-    return _svg(title, width, format_html("{}{}{}", scale.axes(labels), drawn, hovers))
+    return _svg(title, width, format_html("{}{}{}", scale.axes(labels), drawn, _hovers(scale, labels, layers)))
 
 
 def _stack(scale: _Scale, layers: Sequence[Line], place: int, thick: float) -> SafeString:

@@ -42,6 +42,7 @@ from apps.tenants.console.base import PlatformAdmin, ReadOnlyAdmin, ScopedHistor
 from apps.tenants.console.lists import ApplicationFilter, as_uuid, link_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, json_text, list_address, table_panel
 from apps.tenants.console_pages.hub import hub_of
+from apps.tenants.console_pages.words import shown_once
 from apps.tenants.models import Application
 from automata_signal.csv_safety import csv_lines
 from automata_signal.errors import ValidationFailed
@@ -235,13 +236,12 @@ class BillingProfileAdmin(ScopedHistoryAdmin):
             **self.admin_site.each_context(request),
             "opts": self.model._meta,
             "title": _("The new secret"),
+            "note": _("Copy it now: it is shown this once. With it the receiver checks that an alert is ours."),
             "subtitle": str(row),
             "plaintext": new,
             "back": self.address_of(row.pk),
         }
-        answer = TemplateResponse(request, "billing/new_secret.html", context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+        return shown_once(request, "admin/tenants/new_secret.html", context)
 
     # --- Statements ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from apps.billing.models import BillingAlert, BillingProfile, LedgerTransaction,
 from apps.billing.services.ledger import credit_top_up
 from apps.billing.services.quota import billing_of
 from apps.tenants.models import Role
-from tests.admin.conftest import member, quick, root  # noqa: F401  (fixtures)
+from tests.admin.conftest import member, root  # noqa: F401  (fixtures)
 from tests.admin.pages import address, button, list_of, page_of, text_of
 
 

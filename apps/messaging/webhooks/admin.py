@@ -11,7 +11,6 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -36,6 +35,7 @@ from apps.tenants.console.formats import moment, number
 from apps.tenants.console.lists import AddedFilter, ApplicationFilter, link_filter, rare_filter
 from apps.tenants.console.panels import Panel, admin_link, badge, list_address, short_id, table_panel
 from apps.tenants.console_pages.hub import hub_of, hub_of_add
+from apps.tenants.console_pages.words import shown_once
 from automata_signal.masking import masked
 
 READ, WRITE = "webhooks:read", "webhooks:write"
@@ -182,15 +182,14 @@ class WebhookEndpointAdmin(ScopedHistoryAdmin):
             **self.admin_site.each_context(request),
             "opts": self.model._meta,
             "title": _("The new secret"),
+            "note": _("Copy it now: it is shown this once. With it the receiver checks that an event is ours."),
             "subtitle": str(row),
             "application": row.application,
             "hub": hub_of(request, row.application, "webhooks"),
             "plaintext": secret,
             "back": self.address_of(row.pk),
         }
-        answer = TemplateResponse(request, "messaging/new_secret.html", context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+        return shown_once(request, "admin/tenants/new_secret.html", context)
 
     # --- Buttons -------------------------------------------------------------------------------------------------
 
