@@ -25,7 +25,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import RefreshToken
 
-from apps.tenants.access import count_request, refuse_excess
+from apps.tenants.access import client_address, count_request, network_of, refuse_excess
 from apps.tenants.accounts.backends import count_failure, forget_failures
 from apps.tenants.accounts.second_factor import Check, has_second_factor, must_have_second_factor, verify_code
 from apps.tenants.accounts.sessions import sessions_end
@@ -210,6 +210,12 @@ def _operator_of(uid: str) -> Operator | None:
     except ValueError:
         return None
     return Operator.objects.select_for_update().filter(pk=operator_id, is_active=True).first()
+
+
+def limit_by_address(what: str, request: HttpRequest) -> None:
+    """Raise `Throttled` if there were too many from this address within a minute, with whatever e-mails."""
+    name = f"{what}:{network_of(client_address(request))}"
+    refuse_excess(count_request((name, settings.API_RATE_PER_MINUTE["anonymous"])))
 
 
 def limit_by_email(what: str, email: str) -> None:

@@ -251,6 +251,23 @@ def test_who_must_have_a_second_factor_sees_nothing_before(client, anonymous, ow
     assert second_factor.has_second_factor(owner)
 
 
+def test_a_superuser_is_held_to_the_rules_of_roles_they_have(client, owner, settings):
+    settings.REQUIRE_SECOND_FACTOR = ["owner"]
+    Operator.objects.filter(pk=owner.pk).update(is_superuser=True)
+    come_in(client)
+    assert client.get("/admin/")["Location"] == "/account/2fa/totp/activate/"
+
+
+def test_the_rules_hold_below_a_servers_prefix(client, owner, settings):
+    settings.REQUIRE_SECOND_FACTOR = ["owner"]
+    come_in(client)
+    answer = client.get("/admin/", SCRIPT_NAME="/signal")
+    assert answer.status_code == 302
+    assert answer["Location"].endswith("/account/2fa/totp/activate/")
+    settings.CONSOLE_NETWORKS = ["10.0.0.0/8"]
+    assert client.get("/admin/", SCRIPT_NAME="/signal").status_code == 403
+
+
 def test_who_has_been_here_for_long_shows_again_that_it_is_them(client, owner, settings):
     come_in(client)
     settings.ACCOUNT_REAUTHENTICATION_TIMEOUT = 0
@@ -341,6 +358,18 @@ def test_a_change_of_password_ends_all_other_sessions(owner):
     assert len(told("password.change")) == 1
 
 
+def test_a_session_that_has_changed_the_password_can_be_ended_at_once(owner):
+    first, second = Client(), Client()
+    come_in(first)
+    new = "another quite long pass phrase"
+    given = {"password": PASSWORD, "password1": new, "password2": new}
+    assert first.post("/account/password/change/", given).status_code == 302
+    come_in(second, password=new)
+    second.post("/account/sessions/", {"end": "others"})
+    assert is_in(second)
+    assert not is_in(first)
+
+
 def test_who_is_deactivated_is_out_at_once(client, owner):
     come_in(client)
     Operator.objects.filter(pk=owner.pk).update(is_active=False)
@@ -417,6 +446,21 @@ def test_asking_for_a_password_link_tells_nothing(client, owner):
     assert {answer.status_code for answer in answers} == {200}
     texts = [re.sub(r'value="\w{64}"', "", answer.content.decode()) for answer in answers]
     assert texts[0] == texts[1]
+
+
+def test_one_place_asks_for_so_many_links_with_whatever_addresses(client, owner, settings):
+    settings.API_RATE_PER_MINUTE = settings.API_RATE_PER_MINUTE | {"anonymous": 2}
+    for number in range(4):
+        page = client.post("/account/password/reset/", {"email": f"{number}@example.com"}).content.decode()
+    assert "Too many attempts" in page
+    assert len(told("password.link_asked")) == 2
+
+
+def test_one_network_tries_so_many_addresses(client, owner, settings):
+    settings.API_RATE_PER_MINUTE = settings.API_RATE_PER_MINUTE | {"anonymous": 2}
+    for number in range(4):
+        page = come_in(client, f"{number}@example.com", REMOTE_ADDR=f"2001:db8::{number}").content.decode()
+    assert "Too many attempts" in page
 
 
 def test_the_password_page_has_no_script_in_itself(client, db):
@@ -532,6 +576,18 @@ def test_an_owner_resets_a_second_factor_only_of_who_is_theirs_alone(client, own
     client.post(place)
     assert not second_factor.has_second_factor(member)
     assert [event.actor for event in told("membership.reset_second_factor")] == [owner.email]
+
+
+def test_nobody_is_rid_of_their_own_second_factor_by_a_button(client, owner, application):
+    secret = with_second_factor(owner)
+    come_in(client)
+    client.post("/account/2fa/authenticate/", {"code": code_of(secret)})
+    row = Membership.objects.get(operator=owner)
+    answer = client.post(f"/admin/tenants/membership/{row.pk}/do/reset_second_factor/", follow=True)
+    assert "on the page of your account" in answer.content.decode()
+    Operator.objects.filter(pk=owner.pk).update(is_superuser=True)
+    client.post(f"/admin/tenants/operator/{owner.pk}/do/reset_second_factor/")
+    assert second_factor.has_second_factor(owner)
 
 
 def test_an_owner_cannot_make_himself_a_superuser(client, owner):

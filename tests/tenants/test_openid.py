@@ -21,6 +21,7 @@ from apps.tenants.accounts.invitations import invitation_create
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import Membership, Operator
 from apps.tenants.services import operator_create
+from automata_signal.errors import Forbidden
 from tests.tenants.conftest import PASSWORD
 
 SECRET = "the client's secret"
@@ -224,6 +225,26 @@ def test_who_is_invited_becomes_an_operator_without_a_password(client, owner, ap
     assert member.role == "analyst"
     assert not member.operator.has_usable_password()
     assert client.get("/account/password/change/").status_code == 404
+
+
+def test_an_invitation_that_the_plan_refuses_keeps_nobody_out(
+    client, owner, application, other_application, issuer, monkeypatch
+):
+    def refuse(operator, to):
+        if to.pk in refused:
+            raise Forbidden("The plan allows no more.", code="PLAN_LIMIT")
+
+    monkeypatch.setattr("apps.billing.entitlements.refuse_owner", refuse)
+    for each in (application, other_application):
+        invitation_create(application=each, email="new@example.com", role="owner", by=owner)
+    refused = {application.pk, other_application.pk}
+    assert come_by(issuer, client, email="new@example.com")["Location"] == "/account/login/"
+    assert not Operator.objects.filter(email="new@example.com").exists()
+    assert reasons() == ["The plan allows no more."]
+    refused = {other_application.pk}
+    come_by(issuer, client, email="new@example.com")
+    assert is_in(client)
+    assert Membership.objects.get(operator__email="new@example.com").application_id == application.pk
 
 
 def test_the_second_factor_is_asked_for_as_well(client, owner, issuer):

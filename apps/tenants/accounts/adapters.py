@@ -21,12 +21,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import Throttled
 
-from apps.tenants.access import client_address, count_request, refuse_excess
+from apps.tenants.access import client_address
 from apps.tenants.accounts.backends import as_ip
 from apps.tenants.audit.services import audit
 from apps.tenants.models import Operator
-from apps.tenants.sign_in import limit_by_email
+from apps.tenants.sign_in import limit_by_address, limit_by_email
 from automata_signal.encryption import keyring
+from automata_signal.errors import SignalError
 
 CONSOLE_CLOSED = gettext_lazy("This account may not use the console.")
 
@@ -47,9 +48,8 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """By e-mail as the API does, and by address; a Redis that is gone holds nobody up."""
-        rate = settings.API_RATE_PER_MINUTE["anonymous"]
         try:
-            refuse_excess(count_request((f"sign_in:{self.get_client_ip(request)}", rate)))
+            limit_by_address("sign_in", request)
             limit_by_email("sign_in", str(credentials.get("email", "")))
         except Throttled:
             raise self.validation_error("too_many_login_attempts") from None
@@ -141,7 +141,10 @@ class OpenIdAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
     def _invited(self, request: HttpRequest, email: str) -> Operator | None:
         from apps.tenants.accounts.invitations import accept_by_verified_email
 
-        return accept_by_verified_email(email=email, request=request)
+        try:
+            return accept_by_verified_email(email=email, request=request)
+        except SignalError as refusal:
+            self._refuse(request, email, refusal.message)
 
     def _refuse(self, request: HttpRequest, email: str, reason: str) -> NoReturn:
         audit("sign_in.refused", request=request, actor=email or settings.OIDC_NAME, details={"reason": reason})

@@ -11,6 +11,6 @@ from django.http import HttpRequest
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """A context processor: the site's title, colours and sidebar for the pages under `/account/`."""
-    if not request.path.startswith("/account/") or not hasattr(request, "user"):
+    if not request.path_info.startswith("/account/") or not hasattr(request, "user"):
         return {}
     return {**admin.site.each_context(request), "site_url": None, "languages": settings.LANGUAGES}

@@ -37,7 +37,7 @@ from apps.tenants.accounts.second_factor import must_have_second_factor
 from apps.tenants.audit.services import audit
 from apps.tenants.console.forms import add_refusal
 from apps.tenants.models import Operator, Role
-from apps.tenants.sign_in import password_reset_request
+from apps.tenants.sign_in import limit_by_address, password_reset_request
 from automata_signal.errors import SignalError
 
 INVITED = "console_invitation"
@@ -98,6 +98,7 @@ def password_reset(request: HttpRequest) -> HttpResponse:
     form = ResetForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
+            limit_by_address("password_reset", request)
             password_reset_request(email=form.cleaned_data["email"])
         except Throttled:
             form.add_error(None, _("Too many attempts. Wait a moment and try again."))

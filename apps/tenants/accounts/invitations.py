@@ -185,7 +185,10 @@ def invitation_accept_new(
 
 @transaction.atomic
 def accept_by_verified_email(*, email: str, request: HttpRequest) -> Operator | None:
-    """Make an operator of who is invited and whose address an OpenID Connect issuer has verified; None if nobody is."""
+    """Make an operator of who is invited and whose address an OpenID Connect issuer has verified; None if nobody is.
+
+    An invitation that cannot be accepted, as by the application's plan, stays open; raise its refusal if all are such.
+    """
     rows = Invitation.objects.select_for_update(of=("self",)).filter(
         email=email, accepted_at=None, revoked_at=None, expires_at__gt=timezone.now(), application__is_active=True
     )
@@ -193,8 +196,15 @@ def accept_by_verified_email(*, email: str, request: HttpRequest) -> Operator | 
     if not invitations:
         return None
     operator = operator_create(email=email, name=invitations[0].name, by="invitation")
+    refused: list[SignalError] = []
     for row in invitations:
-        _accept(row, operator, request)
+        try:
+            with transaction.atomic():
+                _accept(row, operator, request)
+        except SignalError as refusal:
+            refused.append(refusal)
+    if len(refused) == len(invitations):
+        raise refused[0]
     return operator
 
 

@@ -45,7 +45,7 @@ class ConsoleMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith(PLACES):
+        if not request.path_info.startswith(PLACES):  # `path` may begin with where a server has put us
             return self.get_response(request)
         if not is_within(client_address(request), settings.CONSOLE_NETWORKS):
             return render(request, "account/outside.html", {"address": client_address(request)}, status=403)
@@ -97,10 +97,9 @@ class ConsoleMiddleware:
 
     @staticmethod
     def _must_set_up(request: HttpRequest, operator: Operator) -> bool:
-        if request.path.startswith(SETTING_UP):
+        if request.path_info.startswith(SETTING_UP):
             return False
-        memberships = [] if operator.is_superuser else memberships_of(request)
-        return must_have_second_factor(operator, memberships) and not has_second_factor(operator)
+        return must_have_second_factor(operator, memberships_of(request)) and not has_second_factor(operator)
 
 
 def _tell_closed(request: HttpRequest, operator: Operator) -> None:

@@ -23,7 +23,7 @@ from django.views.decorators.http import require_http_methods
 from apps.tenants.access import client_address
 from apps.tenants.accounts.forms import ChangePasswordForm, ProfileForm
 from apps.tenants.accounts.second_factor import has_second_factor, must_have_second_factor, recovery_codes_left
-from apps.tenants.accounts.sessions import session_end, sessions_end, sessions_of
+from apps.tenants.accounts.sessions import session_end, session_moved, sessions_end, sessions_of
 from apps.tenants.audit.services import audit, changes_of
 from apps.tenants.console.access import is_open_here, memberships_of
 from apps.tenants.console.forms import add_refusal
@@ -144,7 +144,9 @@ def password_change(request: HttpRequest, operator: Operator) -> HttpResponse:
             except SignalError as refusal:
                 add_refusal(form, refusal, {"password": "password1"})
             else:
+                before = request.session.session_key
                 update_session_auth_hash(request, operator)
+                session_moved(before, request.session.session_key)
                 audit("password.change", request=request)
                 messages.success(request, _("The password is changed; you are signed out everywhere else."))
                 return redirect("account_security")

@@ -88,6 +88,14 @@ def verify_code(*, operator: Operator, code: str) -> Check:
     return found
 
 
+@transaction.atomic
+def failures_forget(*, operator: Operator) -> None:
+    """Take codes again after too many wrong ones."""
+    for totp in Authenticator.objects.select_for_update().filter(user_id=operator.pk, type=Authenticator.Type.TOTP):
+        totp.data["failures"] = 0
+        totp.save(update_fields=["data"])
+
+
 def _step_of(totp: Authenticator, digits: str) -> int | None:
     """The time step whose code this is, if it is later than that of the last code that was taken."""
     secret = decrypt(totp.data["secret"])

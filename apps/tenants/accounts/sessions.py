@@ -69,6 +69,11 @@ def note_session(request: HttpRequest) -> None:
     UserSession.objects.update_or_create(session_key=request.session.session_key, defaults=facts)
 
 
+def session_moved(before: str | None, now: str | None) -> None:
+    """A session has a new key: by this it is found when it is to be ended from elsewhere."""
+    UserSession.objects.filter(session_key=before).update(session_key=now)
+
+
 def sessions_of(operator: Operator, current: str | None) -> list[ShownSession]:
     """Those that still live, this one first, then by when they were last seen."""
     rows = list(UserSession.objects.filter(user_id=operator.pk).order_by("-last_seen_at")[:200])
