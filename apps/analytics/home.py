@@ -42,6 +42,8 @@ DAYS = 14
 CHART_WIDTH = 620
 REASONS_SHOWN = 8
 NO_CHANGE = "±0"
+COMPARED_FROM = 30
+"""Of fewer messages last week, a share, and how much it has grown since, says nothing."""
 FAILED_BADLY = 0.2
 """Of what was decided about: with more failures somebody is to look."""
 
@@ -203,6 +205,8 @@ def _against(now: float, before: float, note: str) -> dict[str, Any]:
     """How a figure has changed, where there is something to compare with."""
     if not before:
         return {"note": _("no figures of last week")}
+    if before < COMPARED_FROM:
+        return {"note": note}
     grown = (now - before) / before
     return {"note": note, "change": f"{'+' if grown >= 0 else '−'}{formats.number_format(abs(100 * grown), 0)} %"}
 
@@ -210,15 +214,16 @@ def _against(now: float, before: float, note: str) -> dict[str, Any]:
 def _rate_card(
     label: str, now: tuple[int, int], before: tuple[int, int], address: str, *, is_good: bool = True
 ) -> dict[str, Any]:
-    """A rate, and how many points it is above or below last week's."""
+    """A rate, and how many points it is above or below last week's; none where more came of messages that were sent
+    before the day began than were sent in it."""
     card: dict[str, Any] = {
         "label": label,
-        "value": share(*now),
+        "value": share(*now) if now[0] <= now[1] else NOTHING,
         "address": address,
         "note": _("%(count)s messages") % {"count": number(now[0])},
     }
     new, old = rate(*now), rate(*before)
-    if new is not None and old is not None:
+    if new is not None and old is not None and before[1] >= COMPARED_FROM and max(new, old) <= 1:
         points = round(100 * (new - old), 1)
         card["change"] = (
             NO_CHANGE

@@ -95,6 +95,16 @@ def test_figures_of_today_are_beside_last_weeks_and_lead_to_their_rows(world, me
     assert "/admin/tenants/channelcredential/" in shown
 
 
+def test_what_few_messages_or_those_of_yesterday_would_say_is_not_said(world, member):
+    add_figures(world.application, sent=2, received=96)
+    add_figures(world.application, hours_ago=7 * 24, sent=6, received=90)
+    answer = member("owner").get(HOME)
+    cards = {str(card["label"]): card for card in answer.context["sections"][0]["shown"].context["cards"]}
+    assert cards["Delivered"]["value"] == "–"
+    assert cards["Delivered"]["note"] == "96 messages"
+    assert "change" not in cards["Sent"] | cards["Delivered"]
+
+
 def test_who_had_no_receipt_in_time_was_sent_to_and_is_counted_once(world, member):
     add_figures(world.application, sent=100)
     add_figures(world.application, failed=10, reason="BadDeviceToken")

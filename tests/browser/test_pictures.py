@@ -1,7 +1,7 @@
 """The pictures of the documentation, of the demo's own data: `./run test -m thorough tests/browser/test_pictures.py`.
 
 Each is a page of the console as somebody of the demo shop sees it. They are small files of few colours, in
-`docs/console/`; `docs/console.md` and both READMEs show them.
+`docs/console/`; `docs/console.md` and both READMEs show them, the Korean one those of a first campaign in Korean.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Picture(NamedTuple):
     address: Callable[[Shop], str]
     is_whole: bool = False
     """The whole page instead of what a window shows of it."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return ("en", "ko") if self.name.startswith("campaign-") or self.name == "variants" else ("en",)
 
 
 class Shop:
@@ -127,21 +131,24 @@ def shop(transactional_db, tmp_path) -> Shop:
 
 
 def test_the_pictures(browse, shop):
-    FOLDER.mkdir(exist_ok=True)
     consoles: dict[str, Console] = {}
     for picture in PICTURES:
         if picture.role not in consoles:
             consoles[picture.role] = browse(picture.role, of=shop.application)
         console = consoles[picture.role]
-        console.open(picture.address(shop))
-        keep(console.shot(f"picture-{picture.name}", full=picture.is_whole), picture.name)
+        for language in picture.languages:
+            console.choose_language(language)
+            console.open(picture.address(shop))
+            keep(console.shot(f"picture-{picture.name}-{language}", full=picture.is_whole), picture.name, language)
     console = browse("")
     console.open("/account/login/")
     keep(console.shot("picture-sign-in"), "sign-in")
 
 
-def keep(shot: Path, name: str) -> None:
+def keep(shot: Path, name: str, language: str = "en") -> None:
     """Few colours are enough for a page, and a tenth of the size."""
+    folder = FOLDER if language == "en" else FOLDER / language
+    folder.mkdir(exist_ok=True, parents=True)
     with Image.open(shot) as image:
         few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        few.save(FOLDER / f"{name}.png", optimize=True)
+        few.save(folder / f"{name}.png", optimize=True)
