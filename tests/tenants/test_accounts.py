@@ -590,6 +590,17 @@ def test_nobody_is_rid_of_their_own_second_factor_by_a_button(client, owner, app
     assert second_factor.has_second_factor(owner)
 
 
+@pytest.mark.parametrize("button", ["set_password", "end_sign_ins", "unlink_single_sign_on"])
+def test_who_ends_their_own_sign_ins_is_led_to_the_door(client, db, button):
+    root = Operator.objects.create_superuser("root@example.com", PASSWORD)
+    come_in(client, root.email)
+    given = {"password1": "another quite long pass phrase", "password2": "another quite long pass phrase"}
+    answer = client.post(f"/admin/tenants/operator/{root.pk}/do/{button}/", given, follow=True)
+    assert answer.status_code == 200
+    assert answer.redirect_chain[-1][0].startswith(LOGIN)
+    assert [event.actor for event in told(f"operator.{button}")] == [root.email]
+
+
 def test_an_owner_cannot_make_himself_a_superuser(client, owner):
     come_in(client)
     client.post(f"/admin/tenants/operator/{owner.pk}/change/", {"is_superuser": "on", "name": "x"})

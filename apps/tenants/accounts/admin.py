@@ -127,6 +127,7 @@ class OperatorAdmin(ScopedHistoryAdmin, PlatformAdmin):
     @row_action(gettext_lazy("Set password"), scope="platform", icon="password", form=PasswordsForm)
     def set_password(self, request: HttpRequest, row: Operator, cleaned: dict[str, Any]) -> str:
         operator_password_set(operator=row, password=cleaned["password1"], by=str(request.user))
+        _leave_if_oneself(request, row)
         return _("The password is set; all sign-ins have ended.")
 
     @row_action(
@@ -139,6 +140,7 @@ class OperatorAdmin(ScopedHistoryAdmin, PlatformAdmin):
     )
     def end_sign_ins(self, request: HttpRequest, row: Operator, cleaned: dict[str, Any]) -> str:
         end_all_sign_ins(row)
+        _leave_if_oneself(request, row)
         return _("All sign-ins have ended.")
 
     @row_action(
@@ -160,6 +162,7 @@ class OperatorAdmin(ScopedHistoryAdmin, PlatformAdmin):
     def unlink_single_sign_on(self, request: HttpRequest, row: Operator, cleaned: dict[str, Any]) -> str:
         SocialAccount.objects.filter(user=row).delete()
         end_all_sign_ins(row)
+        _leave_if_oneself(request, row)
         return _("Nothing is linked any more.")
 
     @row_action(
@@ -189,6 +192,12 @@ class OperatorAdmin(ScopedHistoryAdmin, PlatformAdmin):
             ),
             table_panel(_("Sessions"), (_("browser"), _("address"), _("last seen"), _("since")), sessions),
         ]
+
+
+def _leave_if_oneself(request: HttpRequest, operator: Operator) -> None:
+    """This session has ended too: nothing more is written to it, which would be a 400."""
+    if operator.pk == _operator_at(request).pk:
+        request.session.flush()
 
 
 def _reset_second_factor(request: HttpRequest, operator: Operator) -> str:
