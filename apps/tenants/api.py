@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db.models import Model
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -14,7 +15,7 @@ from rest_framework.response import Response
 from apps.tenants import selectors, services, sign_in
 from apps.tenants.access import HasScope, client_address
 from apps.tenants.application_settings import SCHEMA as SETTINGS_SCHEMA
-from apps.tenants.audit.services import audit
+from apps.tenants.audit.services import audit, changes_of
 from apps.tenants.models import ApiKey, ChannelCredential, KeyKind, Membership, Provider, Role
 from apps.tenants.scopes import ROLE_SCOPES, SCOPES
 from apps.tenants.views import SignalView
@@ -190,11 +191,14 @@ class ApplicationView(SignalView):
     def patch(self, request: Request) -> Response:
         """Change what is given. `settings` replaces all settings."""
         given = validated(ApplicationInput, request.data)
+        before = {name: getattr(self.application, name) for name in given}
         operator = self.caller.operator
         address = client_address(request) if operator is not None and not operator.is_superuser else ""
         application = services.application_update(
             application=self.application, **given, by=self.caller.label, from_address=address
         )
+        after = {name: getattr(application, name) for name in given}
+        _tell(self, "application.change", application, changes_of(before, after))
         return Response(ApplicationOutput(application).data)
 
 
@@ -311,15 +315,16 @@ class KeyRotateView(SignalView):
         return Response(represent_new_key(new), status=status.HTTP_201_CREATED)
 
 
-def _tell(view: SignalView, action: str, key: ApiKey) -> None:
-    """Who gets to see a key in clear is told in the audit log."""
+def _tell(view: SignalView, action: str, row: Model, changes: dict[str, Any] | None = None) -> None:
+    """Who gets to see a key in clear, and who changes the set-up, is told in the audit log as at the console."""
     caller = view.caller
     audit(
         action,
         request=view.request._request,
         actor=caller.operator or caller.label,
-        application_id=key.application_id,
-        row=key,
+        application_id=view.application.pk,
+        row=row,
+        changes=changes,
     )
 
 
@@ -414,6 +419,7 @@ class CredentialsView(SignalView):
         """Store what a provider knows the application by."""
         given = validated(CredentialInput, request.data)
         credential = services.credential_create(application=self.application, **given, by=self.caller.label)
+        _tell(self, "channelcredential.add", credential)
         return Response(represent_credential(credential), status=status.HTTP_201_CREATED)
 
 
@@ -437,13 +443,17 @@ class CredentialView(SignalView):
     def patch(self, request: Request, credential_id: UUID) -> Response:
         """Change what is given. It also closes the breaker and forgets the last error."""
         given = validated(CredentialPatch, request.data)
-        credential = services.credential_update(
-            credential=self._credential(credential_id), **given, by=self.caller.label
-        )
+        row = self._credential(credential_id)
+        before = {name: getattr(row, name) for name in given if name != "secret"}
+        credential = services.credential_update(credential=row, **given, by=self.caller.label)
+        after = {name: getattr(credential, name) if name in before else given[name] for name in given}
+        _tell(self, "channelcredential.change", credential, changes_of(before, after))
         return Response(represent_credential(credential))
 
     @extend_schema(operation_id="credentials_deactivate", tags=["credentials"], responses={204: NOTHING})
     def delete(self, request: Request, credential_id: UUID) -> Response:
         """Stop using a credential. PATCH with `is_active` takes it back."""
-        services.credential_deactivate(credential=self._credential(credential_id), by=self.caller.label)
+        credential = self._credential(credential_id)
+        services.credential_deactivate(credential=credential, by=self.caller.label)
+        _tell(self, "channelcredential.deactivate", credential)
         return Response(status=status.HTTP_204_NO_CONTENT)

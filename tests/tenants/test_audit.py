@@ -140,6 +140,13 @@ def test_keys_that_the_api_gives_out_are_told_of(server, application):
     assert told("apikey.rotate").application_id == told("apikey.revoke").application_id == application.pk
 
 
+def test_what_the_api_changes_of_an_application_is_told_of(console, owner, application):
+    console.patch("application", {"settings": {"require_second_factor": ["owner"]}})
+    event = told("application.change")
+    assert (event.actor, event.application_id, event.object_id) == (owner.email, application.pk, str(application.pk))
+    assert event.changes["settings"] == [{}, {"require_second_factor": ["owner"]}]
+
+
 def test_the_page_of_a_row_shows_what_was_done_with_it(at_console, owner, application):
     row = invitation_create(application=application, email="n@example.com", role="support", by=owner)
     at_console.post(f"/admin/tenants/invitation/{row.pk}/do/revoke/")

@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.tenants import providers
+from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import ChannelCredential
 from apps.tenants.services import (
     breaker_close,
@@ -68,6 +69,16 @@ def test_a_secret_goes_in_and_never_comes_out(server):
     assert created.json()["data"]["summary"] == {"key_id": "ABC1234567"}
     assert ChannelCredential.objects.get().secret == SECRET
     assert "very secret" not in str(list(ChannelCredential.history.values()))
+
+
+def test_the_audit_log_is_told_and_no_secret(server):
+    made = server.post("credentials", {"provider": "apns", "name": "Main", "secret": SECRET}).json()["data"]
+    server.patch(f"credentials/{made['id']}", {"name": "Other", "secret": SECRET})
+    server.delete(f"credentials/{made['id']}")
+    events = {event.action: event for event in AuditEvent.objects.filter(object_id=made["id"])}
+    assert set(events) == {f"channelcredential.{verb}" for verb in ("add", "change", "deactivate")}
+    assert events["channelcredential.change"].changes == {"name": ["Main", "Other"], "secret": [None, "•••"]}
+    assert "very secret" not in str(list(AuditEvent.objects.values()))
 
 
 def test_a_secret_is_ciphertext_in_the_database(credential):
