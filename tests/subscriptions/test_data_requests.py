@@ -15,9 +15,9 @@ from apps.messaging.models import Message
 from apps.subscriptions.data_requests import running, services
 from apps.subscriptions.data_requests.models import DataRequest
 from apps.subscriptions.erasure import Page, readers
-from apps.subscriptions.models import AppUser, Subscription
+from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.subscriptions.preferences.consents import Choices, MarketingChoice, preferences_set
-from apps.subscriptions.preferences.models import MarketingConsent
+from apps.subscriptions.preferences.models import ActiveHours, MarketingConsent
 from apps.subscriptions.preferences.subjects import Subject
 from apps.subscriptions.selectors import test_users as users_of_test_group
 from apps.subscriptions.services import subscription_register, user_update, users_set_test
@@ -201,6 +201,101 @@ def test_what_fails_again_and_again_fails_and_can_be_tried_again(person, monkeyp
     monkeypatch.undo()
     services.data_request_retry(application=person.application, request_id=request.pk, by="support@example.com")
     assert work(request).state == "done"
+
+
+def fail_at(request: DataRequest, section: str, monkeypatch) -> None:
+    """The pages before are written, this one is written and never noted, again and again."""
+    written = running.write_part
+
+    def broken(request_id, number, name, rows):
+        part = written(request_id, number, name, rows)
+        if name == section:
+            raise RuntimeError("boom")
+        return part
+
+    monkeypatch.setattr(running, "write_part", broken)
+    for _ in range(running.ATTEMPTS):
+        with pytest.raises(RuntimeError):
+            running.data_requests_run()
+    monkeypatch.setattr(running, "write_part", written)
+    request.refresh_from_db()
+    assert request.state == "failed"
+
+
+def files_of(request: DataRequest) -> list[str]:
+    folder = private_storage().listdir("data-requests")[1]
+    return [name for name in folder if name.startswith(str(request.pk))]
+
+
+def test_what_there_is_of_a_copy_that_failed_goes_in_time_and_the_next_try_is_whole(person, monkeypatch):
+    request = ask(person, "export")
+    fail_at(request, "messages", monkeypatch)
+    assert len(files_of(request)) > 1
+    assert running.copies_forget() == 0
+    DataRequest.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert running.copies_forget() == 1
+    assert files_of(request) == []
+    assert running.copies_forget() == 0
+    services.data_request_retry(application=person.application, request_id=request.pk, by="support@example.com")
+    found = copy_of(work(request))
+    assert set(found) == {f"{name}.json" for name in readers()}
+    assert len(found["messages.json"]) == request.result["messages"] == 5
+
+
+def test_a_copy_that_is_tried_again_goes_on_and_is_not_deleted_under_way(person, monkeypatch):
+    request = ask(person, "export")
+    fail_at(request, "messages", monkeypatch)
+    services.data_request_retry(application=person.application, request_id=request.pk, by="support@example.com")
+    request.refresh_from_db()
+    assert (request.section, request.expires_at) == (list(readers()).index("messages"), None)
+    assert len(copy_of(work(request))["messages.json"]) == 5
+
+
+@pytest.mark.parametrize("how", ["cancel", "erase"])
+def test_a_page_that_a_killed_worker_has_written_goes_with_its_copy(person, monkeypatch, how):
+    request = ask(person, "export")
+    running.data_request_step(request.pk)
+    written = running.write_part
+
+    def killed(*args):
+        written(*args)
+        raise SystemExit  # after the file, before the commit
+
+    monkeypatch.setattr(running, "write_part", killed)
+    with pytest.raises(SystemExit):
+        running.data_request_step(request.pk)
+    monkeypatch.setattr(running, "write_part", written)
+    assert len(files_of(request)) == 2
+    if how == "cancel":
+        services.data_request_cancel(application=person.application, request_id=request.pk, by="x")
+    else:
+        erasure = ask(person, "erase")
+        for _ in range(running.PARTS_OF_ERASURE):
+            running.data_request_step(erasure.pk)
+    assert files_of(request) == []
+
+
+def test_a_copy_has_what_is_known_by_devices_of_before_and_after_the_log_in(person, application):
+    phone, _ = subscription_register(
+        application=application, type="iOSPush", token="a" * 64, setter=Setter.PERSON, enabled=True
+    )
+    choices = Choices({"push": MarketingChoice(given=True, evidence="on the phone")})
+    preferences_set(subject=Subject.of_subscription(phone), choices=choices, source="api")
+    subscription_register(application=application, type="iOSPush", token="a" * 64, setter=Setter.PERSON, user=person)
+    left, _ = subscription_register(
+        application=application, type="iOSPush", token="b" * 64, setter=Setter.PERSON, user=person, enabled=True
+    )
+    other = make_user(application, "bob-1")
+    subscription_register(application=application, type="iOSPush", token="b" * 64, setter=Setter.PERSON, user=other)
+    ActiveHours.objects.create(application=application, subject_id=person.pk, hours=[0] * 23 + [7], best_hour=23)
+    ActiveHours.objects.create(application=application, subject_id=other.pk, hours=[9] * 24, best_hour=1)
+    found = copy_of(work(ask(person, "export")))
+    assert str(left.pk) in {row["subscription_id"] for row in found["subscription_events.json"]}
+    of_bob = SubscriptionEvent.objects.filter(user=other).values_list("pk", flat=True)
+    assert not {str(key) for key in of_bob} & {row["id"] for row in found["subscription_events.json"]}
+    said = found["choices.json"][0]
+    assert "on the phone" in {event["evidence"] for event in said["consent_events"]}
+    assert [row["hours"][-1] for row in said["active_hours"]] == [7]
 
 
 def test_the_same_is_not_asked_twice_and_nobody_elses_person_is_named(person):

@@ -29,16 +29,25 @@ between the provider and the sender and say nothing about the person.
 
 def write_part(request_id: UUID, number: int, section: str, rows: list[Any]) -> dict[str, Any]:
     """Write, or write again, a page of a section; answers with what `DataRequest.parts` keeps of it."""
-    name = f"{FOLDER}/{request_id}-{number}"
+    name = _part_name(request_id, number)
     lines = ",\n".join(json.dumps(row, cls=DjangoJSONEncoder, ensure_ascii=False, indent=1) for row in rows)
     content = lines.encode()
     delete_file(name)
     return {"section": section, "name": save_sealed(name, [content]), "bytes": len(content), "rows": len(rows)}
 
 
-def delete_parts(parts: list[dict[str, Any]]) -> None:
-    for part in parts:
-        delete_file(part["name"])
+def _part_name(request_id: UUID, number: int) -> str:
+    return f"{FOLDER}/{request_id}-{number}"
+
+
+def part_names(request: DataRequest) -> list[str]:
+    """The files that there may be of a copy, with the page that a killed worker had written and nobody has noted."""
+    return [*(part["name"] for part in request.parts), _part_name(request.pk, len(request.parts))]
+
+
+def delete_parts(names: list[str]) -> None:
+    for name in names:
+        delete_file(name)
 
 
 def copy_download(request: DataRequest) -> Download:

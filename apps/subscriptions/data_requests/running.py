@@ -19,7 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from apps.subscriptions.data_requests.copies import delete_parts, write_part
+from apps.subscriptions.data_requests.copies import delete_parts, part_names, write_part
 from apps.subscriptions.data_requests.models import WORKING, DataRequest, DataRequestKind, DataRequestState
 from apps.subscriptions.data_requests.sections import subscription_ids_of
 from apps.subscriptions.erasure import count_all, readers
@@ -119,7 +119,7 @@ def forget_requests(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
     """An eraser (`subscriptions.erasure`): copies of an erased person's data go, and none is made."""
     copies = DataRequest.objects.filter(user=user, kind=DataRequestKind.EXPORT)
     for request in copies.order_by("pk").select_for_update(of=("self",)):
-        _delete_copy(request)
+        delete_copy(request)
         if request.is_working:
             request.state, request.finished_at = DataRequestState.CANCELED, timezone.now()
             request.last_error = _("The person was erased meanwhile.")
@@ -158,16 +158,21 @@ def copies_forget() -> int:
     keys = list(old.values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE])
     for key in keys:
         with transaction.atomic():
-            request = DataRequest.objects.select_for_update(of=("self",)).get(pk=key)
-            _delete_copy(request)
-            request.save()
+            request = old.select_for_update(of=("self",)).filter(pk=key).first()
+            if request is not None:  # else it is tried again since
+                delete_copy(request)
+                request.save()
     return len(keys)
 
 
-def _delete_copy(request: DataRequest) -> None:
-    """Delete the parts when the transaction is through. The row is locked; it is not saved."""
-    parts, request.parts, request.expires_at = request.parts, [], None
-    transaction.on_commit(lambda: delete_parts(parts), robust=True)
+def delete_copy(request: DataRequest) -> None:
+    """Delete the parts when the transaction is through; one that has failed begins anew if it is tried again. The row
+    is locked; it is not saved."""
+    names = part_names(request)
+    request.parts, request.expires_at = [], None
+    if request.state == DataRequestState.FAILED:
+        request.section, request.after_key, request.result = 0, "", {}
+    transaction.on_commit(lambda: delete_parts(names), robust=True)
 
 
 @transaction.atomic
@@ -180,4 +185,6 @@ def _note_failure(request_id: UUID) -> None:
         log.error("a data request failed", extra={"data_request_id": str(request_id)})
         request.state, request.finished_at = DataRequestState.FAILED, timezone.now()
         request.last_error = _("Something failed on our side; it was logged.")
+        if request.kind == DataRequestKind.EXPORT:  # what there is of it goes, unless it is tried again until then
+            request.expires_at = request.finished_at + timedelta(hours=settings.EXPORT_KEEP_HOURS)
         request.save()

@@ -9,6 +9,7 @@ from uuid import UUID
 from apps.subscriptions.erasure import Page, register_counter, register_reader
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.subscriptions.preferences.models import MarketingConsent, Preference, Suppression
+from apps.subscriptions.selectors import once_linked
 from apps.subscriptions.services.users import export_columns, export_subscription, is_erased
 from apps.tenants.audit.models import AuditEvent
 
@@ -41,16 +42,24 @@ def _subscriptions(user: AppUser, subscription_ids: Sequence[UUID], after: str) 
 
 
 def _subscription_events(user: AppUser, subscription_ids: Sequence[UUID], after: str) -> Page:
-    """By `subscription_event_of`; what other users did on a shared device is theirs."""
-    rows = SubscriptionEvent.objects.filter(subscription_id__in=subscription_ids, user_id=user.pk).order_by("id")
+    """By `subscription_event_of`, also of devices that were the person's once; what other users did on a shared device
+    is theirs."""
+    rows = SubscriptionEvent.objects.filter(subscription_id__in=once_linked(user), user_id=user.pk).order_by("id")
     return _paged(rows, after, lambda event: export_columns(event, "application", "user", "position"))
 
 
 def _suppressions(user: AppUser, subscription_ids: Sequence[UUID], after: str) -> Page:
     """By `one_suppression_per_address`."""
-    digests = Subscription.with_archived.filter(pk__in=subscription_ids).values_list("token_digest", flat=True)
+    keys = dict.fromkeys(
+        (type_, bytes(digest))
+        for type_, digest in Subscription.with_archived.filter(pk__in=subscription_ids).values_list(
+            "type", "token_digest"
+        )
+    )
     rows = Suppression.objects.filter(
-        application_id=user.application_id, address_digest__in=[bytes(digest) for digest in digests]
+        application_id=user.application_id,
+        type__in={type_ for type_, _digest in keys},
+        address_digest__in=[digest for _type, digest in keys],
     )
     shown = ("type", "masked_address", "reason", "source", "created_at")
     return Page([{name: getattr(row, name) for name in shown} for row in rows])

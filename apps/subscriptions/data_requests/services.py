@@ -11,9 +11,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from apps.subscriptions.data_requests.copies import DOWNLOAD_KIND, copy_download, delete_parts
+from apps.subscriptions.data_requests.copies import DOWNLOAD_KIND, copy_download
 from apps.subscriptions.data_requests.models import WORKING, DataRequest, DataRequestKind, DataRequestState
-from apps.subscriptions.data_requests.running import queue_work
+from apps.subscriptions.data_requests.running import delete_copy, queue_work
 from apps.subscriptions.models import AppUser
 from apps.subscriptions.services.users import is_erased
 from apps.tenants.audit.services import audit
@@ -130,10 +130,9 @@ def data_request_cancel(*, application: Application, request_id: UUID, by: Opera
             raise Conflict(_("The request is answered already."), code="DATA_REQUEST_IS_OVER")
         request.state, request.ended_by = DataRequestState.CANCELED, str(by)[:200]
         request.finished_at = request.updated_at = timezone.now()
-        parts, request.parts = request.parts, []
+        delete_copy(request)
         request.save()
         audit("data_request.cancel", actor=by, application_id=application.pk, row=request)
-        transaction.on_commit(lambda: delete_parts(parts), robust=True)
     return request
 
 
@@ -146,7 +145,7 @@ def data_request_retry(*, application: Application, request_id: UUID, by: Operat
         if DataRequest.objects.filter(user=request.user_id, kind=request.kind, state__in=WORKING).exists():
             raise Conflict(_("This was asked for already and is not answered yet."), code="DATA_REQUEST_OPEN")
         request.state, request.failures, request.last_error = DataRequestState.WAITING, 0, ""
-        request.finished_at, request.updated_at = None, timezone.now()
+        request.finished_at, request.expires_at, request.updated_at = None, None, timezone.now()
         request.save()
         audit("data_request.retry", actor=by, application_id=application.pk, row=request)
         transaction.on_commit(queue_work, robust=True)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from apps.subscriptions.models import AppUser
 from apps.subscriptions.preferences.consents import preferences_of
@@ -55,8 +56,10 @@ _FORGET_COUNTS = "DELETE FROM subscriptions_sendcount WHERE application_id = %s 
 
 
 def export_choices(user: AppUser, subscription_ids: Sequence[UUID]) -> Any:
-    """What a user wants, how it came about, and what they were told."""
-    events = ConsentEvent.objects.filter(user_id=user.pk).order_by("id")
+    """What a user wants, how it came about, what they were told, and when they are usually active (UTC)."""
+    own = Q(user_id=user.pk) | Q(user_id=None, subscription_id__in=subscription_ids)
+    events = ConsentEvent.objects.filter(own, application_id=user.application_id).order_by("id")
+    hours = ActiveHours.objects.filter(application_id=user.application_id, subject_id__in=[user.pk, *subscription_ids])
     notices = ConsentNotice.objects.filter(application_id=user.application_id, user_id=user.pk).order_by("id")
     return {
         "preferences": preferences_of(Subject.of_user(user))["channels"],
@@ -77,4 +80,5 @@ def export_choices(user: AppUser, subscription_ids: Sequence[UUID]) -> Any:
             {"kind": notice.kind, "channel": notice.channel, "state": notice.state, "finished_at": notice.finished_at}
             for notice in notices
         ],
+        "active_hours": [{"hours": row.hours, "updated_at": row.updated_at} for row in hours.order_by("subject_id")],
     }
