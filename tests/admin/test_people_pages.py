@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -17,13 +18,14 @@ from apps.subscriptions.console.looking import user_ids_by_prefix
 from apps.subscriptions.data_requests.models import DataRequest
 from apps.subscriptions.data_requests.running import data_requests_run
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
-from apps.subscriptions.preferences.models import MarketingConsent
+from apps.subscriptions.preferences.models import MarketingConsent, MessageCategory, Suppression
 from apps.subscriptions.services import subscription_register
 from apps.subscriptions.status import Setter
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.console.work import work_sources
-from apps.tenants.models import Role
+from apps.tenants.models import Operator, Role
 from apps.tenants.scopes import ROLE_SCOPES
+from automata_signal.ids import new_id
 from tests.admin.pages import address, button, list_of, page_of, text_of
 from tests.factories import make_messages, make_subscriptions, make_user
 
@@ -316,6 +318,47 @@ def test_another_applications_people_cannot_be_ordered(world, other, member):
     assert DataRequest.objects.count() == before
 
 
+def test_a_selection_is_ordered_for_its_own_application_alone(world, other, user, member, root):
+    query = f"?application={user.application_id}&user={user.pk}&kind=export"
+    order = {"application": str(other.application.pk), "kind": "export"}
+    answer = root.post(address(REQUEST, "order") + query, order)
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["application"]
+    answer = member(Role.SUPPORT).post(
+        address(REQUEST, "order"),
+        {"application": str(user.application_id), "kind": "export", "external_ids": "nobody"},
+        follow=True,
+    )
+    assert "nobody" in text_of(answer)
+    assert "0 requests" not in text_of(answer)
+
+
+def test_the_suppression_list_is_added_to_without_an_address_in_the_audit_log(world, user, member):
+    owner, add = member(Role.OWNER), address("subscriptions.Suppression", "add")
+    given = {"application": str(user.application_id), "type": "Email", "reason": "manual", "note": "by letter"}
+    assert owner.post(add, {**given, "address": "lee@example.com"}).status_code == 302
+    row = Suppression.objects.get(masked_address="l…@example.com")
+    event = AuditEvent.objects.get(action="suppression.add")
+    assert (event.object_id, event.changes["note"][1]) == (str(row.pk), "by letter")
+    file = SimpleUploadedFile("list.csv", b"address\nlee@example.com\nhan@example.com\nx\n", "text/csv")
+    assert owner.post(add, {**given, "file": file}).status_code == 302
+    assert AuditEvent.objects.get(action="suppression.import").details == {"added": 1, "known": 1, "refused": 1}
+    assert owner.post(button(row, "take_off"), {"note": "they asked for it"}).status_code == 302
+    assert AuditEvent.objects.get(action="suppression.take_off").details["note"] == "they asked for it"
+    told = str(list(AuditEvent.objects.filter(action__startswith="suppression.").values()))
+    assert "lee" not in told
+    assert "l…" not in told
+    assert "han@" not in told
+
+
+def test_categories_have_their_name_in_the_language_of_who_looks(world, user, member):
+    MessageCategory.objects.filter(application=user.application).update(name_ko="소식지")
+    owner = member(Role.OWNER)
+    assert "소식지" not in text_of(owner.get(page_of(user)))
+    Operator.objects.filter(pk=owner.session["_auth_user_id"]).update(language="ko")
+    assert "소식지" in text_of(owner.get(page_of(user)))
+
+
 def test_a_copy_is_loaded_by_who_may_see_personal_data_and_it_is_told(world, user, member):
     request = world[REQUEST]
     while data_requests_run():
@@ -367,6 +410,20 @@ def test_running_work_is_ones_own_and_of_what_the_role_may_see(world, other, mem
     assert named.context["running"] == named.context["over"] == []
     part = owner.get(reverse("admin:work"), headers={"HX-Request": "true"})
     assert "<html" not in text_of(part)
+
+
+def test_an_order_of_very_many_hides_no_other_in_running_work(world, user, member):
+    DataRequest.objects.all().delete()
+    application = world.application
+    first = DataRequest.objects.create(application=application, user=user, kind="erase", requested_by="x")
+    people = AppUser.objects.bulk_create(AppUser(application=application, external_id=f"n-{n}") for n in range(520))
+    order = new_id()
+    DataRequest.objects.bulk_create(
+        DataRequest(application=application, user=one, kind="erase", order_id=order, requested_by="x") for one in people
+    )
+    answer = member(Role.SUPPORT).get(reverse("admin:work"), {"kind": "data_requests"})
+    assert [row["work"].line for row in answer.context["running"]] == ["0 of 520 people", ""]
+    assert page_of(first) in text_of(answer)
 
 
 def test_the_sign_in_the_frame_counts_what_runs(world, other, root, member):

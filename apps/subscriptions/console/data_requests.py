@@ -95,10 +95,12 @@ class OrderForm(forms.Form):
 
     def __init__(self, *args: Any, applications: list[Application], selected: list[AppUser], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["application"].choices = [(str(one.pk), one.name) for one in applications]  # type: ignore[attr-defined]
         self.selected = selected
-        if selected:
+        if selected:  # of one application, and of no other than was looked at
+            theirs = selected[0].application_id
+            applications = [one for one in applications if one.pk == theirs]
             del self.fields["external_ids"], self.fields["file"]
+        self.fields["application"].choices = [(str(one.pk), one.name) for one in applications]  # type: ignore[attr-defined]
 
     def clean_file(self) -> str:
         file = self.cleaned_data["file"]
@@ -333,7 +335,8 @@ class DataRequestAdmin(ReadOnlyAdmin):
             return None
         made = len(order.requests)
         text = ngettext("%(count)d request is being answered.", "%(count)d requests are being answered.", made)
-        messages.success(request, text % {"count": made})
+        if made:
+            messages.success(request, text % {"count": made})
         if order.open_already:
             text = ngettext("%(count)d is open already.", "%(count)d are open already.", order.open_already)
             messages.info(request, text % {"count": order.open_already})

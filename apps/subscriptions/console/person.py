@@ -7,8 +7,8 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from apps.subscriptions.console.looking import shown_address, with_sealed_token
 from apps.subscriptions.data_requests.models import DataRequest
@@ -159,6 +159,7 @@ def _consents(user: AppUser, channels: list[Channel]) -> list[dict[str, Any]]:
     given = {row.channel: row for row in MarketingConsent.objects.filter(**of_user)}
     chosen = {(row.channel, row.category_id): row for row in Preference.objects.filter(**of_user)}
     categories = categories_of(user.application)
+    language = get_language() or "en"
     present = {str(CHANNEL_OF[one.row.type]) for one in channels} | set(given) | {channel for channel, _key in chosen}
     return [
         {
@@ -167,7 +168,7 @@ def _consents(user: AppUser, channels: list[Channel]) -> list[dict[str, Any]]:
             "source": _source(given.get(channel)),
             "categories": [
                 {
-                    "name": category.name_en,
+                    "name": category.name_in(language),
                     "is_wanted": is_wanted(category, row.is_opted_in if row else None),
                     "source": _source(row) if row else _("by default"),
                     "at": row.updated_at if row else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from django import forms
@@ -468,6 +468,7 @@ class SuppressionAdmin(ScopedAdmin):
         if cleaned.get("file"):
             content = cleaned["file"].read().decode("utf-8-sig", "replace")
             done = suppressions_import(application=application, content=content, type=cleaned["type"], by=by)
+            request._console_imported = done  # type: ignore[attr-defined]
             self.message_user(
                 request,
                 _("%(added)s added, %(known)s known, %(refused)s refused.") % done._asdict(),
@@ -479,6 +480,21 @@ class SuppressionAdmin(ScopedAdmin):
         )
         suppressions_add(application_id=application.pk, addresses=[address], source=ConsentSource.OPERATOR, by=by)
         return Suppression.objects.get(application=application, type=address.type, address_digest=address.digest)
+
+    def tell(
+        self, request: HttpRequest, verb: str, row: Any, *, changes: Mapping[str, Any] | None = None, **told: Any
+    ) -> None:
+        """Without the address, since nobody can take it out of the audit log again; of a file, what came of it."""
+        if (done := getattr(request, "_console_imported", None)) is not None:
+            counts = {"added": done.added, "known": done.known, "refused": done.refused}
+            audit("suppression.import", request=request, application_id=row.application_id, details=counts)
+            return
+        if changes is not None:
+            changes = {name: value for name, value in changes.items() if name != "address"}
+        nameless = Suppression(
+            pk=row.pk, application_id=row.application_id, masked_address=str(row.pk), reason=row.reason
+        )
+        super().tell(request, verb, nameless, changes=changes, **told)
 
     def search(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         if key := as_uuid(term):
