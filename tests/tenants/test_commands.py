@@ -4,8 +4,10 @@ import json
 from io import StringIO
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.management import CommandError, call_command
 
+from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import ApiKey, Application, Operator
 from tests.conftest import ApiClient
 from tests.tenants.conftest import PASSWORD, sign_in
@@ -48,3 +50,17 @@ def test_bootstrap_with_wrong_words_makes_nothing(wrong):
     with pytest.raises(CommandError):
         bootstrap(**wrong)
     assert not Operator.objects.exists()
+
+
+def test_the_only_superuser_who_lost_the_phone_is_helped_at_the_command_line():
+    operator = Operator.objects.create_superuser("root@example.com", PASSWORD)
+    for kind in (Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES):
+        Authenticator.objects.create(user=operator, type=kind, data={})
+    with pytest.raises(CommandError, match="nobody signs in"):
+        call_command("reset_second_factor", "other@example.com")
+    call_command("reset_second_factor", "Root@Example.com ", stdout=StringIO())
+    assert not Authenticator.objects.exists()
+    told = AuditEvent.objects.get(action="operator.reset_second_factor")
+    assert (told.actor, told.object_id) == ("manage.py reset_second_factor", str(operator.pk))
+    with pytest.raises(CommandError, match="has no second factor"):
+        call_command("reset_second_factor", "root@example.com")

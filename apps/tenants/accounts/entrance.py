@@ -73,7 +73,8 @@ class ConsoleDeactivateView(DeactivateTOTPView):  # type: ignore[misc]
     @method_decorator(never_cache)
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.user.is_authenticated and must_have_second_factor(authenticated_user(request)):
-            messages.error(request, _("Your role asks for a second factor: it can be renewed, but not be taken away."))
+            text = _("Your role asks for a second factor. For a new phone, whoever runs the platform can reset it.")
+            messages.error(request, text)
             return redirect("account_security")
         answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return answer
