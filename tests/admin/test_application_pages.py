@@ -161,6 +161,19 @@ def test_a_wrong_setting_is_an_error_at_its_field(world, member, given, field):
     assert Application.objects.get(pk=world.application.pk).settings == {}
 
 
+def test_who_looked_before_somebody_else_changed_it_undoes_nothing(world, member):
+    owner, application = member(Role.OWNER), world.application
+    page = owner.get(page_of(application) + "?tab=settings")
+    seen_at = page.context["seen_at"]
+    assert f'name="seen_at" value="{seen_at}"' in page.content.decode()
+    application_update(application=application, settings={"default_ttl_s": 60})
+    late = owner.post(page_of(application), GIVEN | {"set_retention_days": "30", "seen_at": seen_at})
+    assert late.status_code == 200
+    assert "reload the page" in str(late.context["adminform"].form.non_field_errors())
+    assert late.context["seen_at"] == seen_at
+    assert Application.objects.get(pk=application.pk).settings == {"default_ttl_s": 60}
+
+
 def test_what_the_schema_does_not_know_is_kept():
     stored = {"of_tomorrow": {"a": 1}, "default_ttl_s": 60}
     made = settings_forms.settings_of(stored, {"set_default_ttl_s": None}, ["set_default_ttl_s"])

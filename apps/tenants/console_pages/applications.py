@@ -44,6 +44,7 @@ from apps.tenants.console_pages.words import (
 from apps.tenants.models import ApiKey, Application, ChannelCredential, IdempotencyRecord, KeyKind, Provider
 from apps.tenants.plan_rules import plan_choices, put_on_plan
 from apps.tenants.providers import secret_fields, secret_rules
+from automata_signal.errors import Conflict
 
 KEYS_SHOWN = 100
 CREDENTIALS_SHOWN = 100
@@ -103,6 +104,10 @@ hub_tab(
     address=_page("tenants_application_code"),
     place=80,
 )
+
+
+SEEN_AT = "seen_at"
+"""When what the form shows was saved: who sends it later would undo what others have changed meanwhile."""
 
 
 def _zones() -> list[tuple[str, str]]:
@@ -165,6 +170,7 @@ class ApplicationAdmin(ScopedHistoryAdmin):
     list_display = ("name", "is_active", "time_zone", "default_language", "created_at")
     list_filter = ("is_active",)
     change_form_outer_before_template = "admin/tenants/hub_before.html"
+    change_form_before_template = "admin/tenants/seen_at.html"
 
     class Media:
         css = {"all": ("console/applications.css",)}
@@ -229,6 +235,9 @@ class ApplicationAdmin(ScopedHistoryAdmin):
         super().save_model(request, obj, form, change)
 
     def update(self, request: HttpRequest, row: Application, changes: dict[str, Any]) -> Application:
+        seen_at = request.POST.get(SEEN_AT)
+        if seen_at and seen_at != row.updated_at.isoformat():
+            raise Conflict(_("Somebody has changed this application meanwhile: reload the page, and change it there."))
         given = {name: value for name, value in changes.items() if name in GENERAL}
         new_settings = getattr(request, "_console_settings", None)
         if new_settings is not None:
@@ -243,6 +252,7 @@ class ApplicationAdmin(ScopedHistoryAdmin):
         row = kwargs.get("obj")
         if row is not None:
             context["hub"] = hub_of(request, row, "settings")
+            context[SEEN_AT] = request.POST.get(SEEN_AT) or row.updated_at.isoformat()
         answer = super().render_change_form(request, context, *args, **kwargs)
         if row is not None:  # what other apps add stands on the overview
             context["panels_after"] = [] if self.has_change_permission(request, row) else [self._settings_panel(row)]
