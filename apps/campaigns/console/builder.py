@@ -121,7 +121,6 @@ FIELDS: dict[str, Field] = {
         Field("tags.", _("Tag"), "json", _PERSON, "tags", _("Name of the tag")),
         Field("external_id", _("External id"), "ids", _PERSON),
         Field("test_group", _("In the test group"), "flag", _PERSON),
-        Field("test_group", _("In the test group"), "flag", _PERSON),
         Field("consent.push", _("Consent to advertising by push"), "flag", _PERSON),
         Field("consent.email", _("Consent to advertising by e-mail"), "flag", _PERSON),
         Field("consent.sms", _("Consent to advertising by SMS"), "flag", _PERSON),
@@ -161,8 +160,6 @@ def choices_of(name: str) -> list[tuple[str, Any]]:
         return [(json.dumps(value), label) for value, label in TestType.choices]
     if name == "country":
         return [(json.dumps(code), label) for code, label in countries()]
-    if name == "test_group":
-        return [("true", _("yes")), ("false", _("no"))]
     if name == "test_group":
         return [("true", _("yes")), ("false", _("no"))]
     if name.startswith("consent."):
