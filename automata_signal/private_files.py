@@ -8,15 +8,21 @@ frame, whatever the size. A key may leave `ENCRYPTION_KEYS` when the files under
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import IO, Any
+from uuid import UUID
 
 from django.core.files.base import File
 from django.core.files.storage import Storage, storages
+from django.utils import timezone
 
 from automata_signal.encryption import NONCE_BYTES, keyring
 
 FRAME_BYTES = 1024 * 1024
+UNNAMED_AFTER = timedelta(days=1)
+"""So long a file may be there before its row tells of it."""
 _SEALED_FRAME_BYTES = 1 + NONCE_BYTES + FRAME_BYTES + 16  # key id, nonce, ciphertext, tag
 
 
@@ -59,6 +65,29 @@ def delete_file(name: str) -> None:
     """Remove a file; one that is not there is fine."""
     if name:
         private_storage().delete(name)
+
+
+def delete_unnamed(folder: str, names_of: Callable[[list[UUID]], Iterable[str]]) -> int:
+    """Delete the files of `folder` that are older than a day and that no row names any more: the process ended between
+    the row and the file. A file's name begins with the key of its row; `names_of` answers for some keys with the names
+    that their rows still have. Returns how many there were."""
+    storage, before = private_storage(), timezone.now() - UNNAMED_AFTER
+    try:
+        files = storage.listdir(folder)[1]
+    except FileNotFoundError:
+        return 0
+    keys = {f"{folder}/{name}": key for name in files if (key := key_in(name)) is not None}
+    old = [name for name in keys if storage.get_modified_time(name) < before]
+    unnamed = set(old) - set(names_of([keys[name] for name in old])) if old else set()
+    for name in unnamed:
+        delete_file(name)
+    return len(unnamed)
+
+
+def key_in(name: str) -> UUID | None:
+    """The key that a file's name begins with."""
+    found = re.match(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name)
+    return UUID(found[0]) if found else None
 
 
 def _sealed(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,12 +14,14 @@ from django.utils import timezone
 
 from apps.messaging.console.people import PAGE, Asked, newest_message_ids, newest_statement
 from apps.messaging.models import Message, MessageRequeue
+from apps.subscriptions.console import users
 from apps.subscriptions.console.looking import user_ids_by_prefix
 from apps.subscriptions.data_requests.models import DataRequest
 from apps.subscriptions.data_requests.running import data_requests_run
 from apps.subscriptions.models import AppUser, Subscription, SubscriptionEvent
 from apps.subscriptions.preferences.models import MarketingConsent, MessageCategory, Suppression
 from apps.subscriptions.services import subscription_register
+from apps.subscriptions.services.users import ERASED_PREFIX
 from apps.subscriptions.status import Setter
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.console.work import work_sources
@@ -304,6 +306,40 @@ def test_many_are_erased_after_their_number_is_typed(world, member, user):
     erase = {"action": "erase_all", "_selected_action": [str(user.pk)]}
     to = support.post(list_of(USER), erase)["Location"]
     assert "1 user is chosen" in text_of(support.get(to))
+
+
+def test_who_is_erased_is_who_was_typed_to_the_letter(world, member, user):
+    manager, application = member(Role.MANAGER), user.application
+    kim, other_kim = make_user(application, "kim"), make_user(application, "kim,1")
+    place = reverse("admin:subscriptions_datarequest_order")
+    given = {"application": str(application.pk), "kind": "erase", "external_ids": "kim,1", "confirmation": "1"}
+    assert manager.post(place, given).status_code == 302
+    assert DataRequest.objects.filter(user=other_kim, kind="erase").exists()
+    assert not DataRequest.objects.filter(user=kim).exists()
+    for content in ("kim\n".encode("utf-16"), b"kim\0\n", b"\xff\n"):
+        file = SimpleUploadedFile("people.csv", content, "text/csv")
+        answer = manager.post(place, {**given, "external_ids": "", "file": file})
+        assert answer.status_code == 200
+        assert "Save the file as CSV in UTF-8." in text_of(answer)
+
+
+def test_of_too_large_a_selection_nobody_is_taken(world, member, user, monkeypatch):
+    monkeypatch.setattr(users, "SELECTED_MAX", 1)
+    keys = [str(user.pk), str(make_user(user.application, "one more").pk)]
+    manager = member(Role.MANAGER)
+    for action in ("erase_all", "join_test_group"):
+        answer = manager.post(list_of(USER), {"action": action, "_selected_action": keys}, follow=True)
+        assert "Choose 1 users at most." in text_of(answer)
+    assert not AppUser.objects.filter(is_test=True, pk__in=keys).exists()
+
+
+def test_an_erasure_that_could_not_be_counted_again_is_tried_again(world, member, user):
+    request = DataRequest.objects.get(pk=world[REQUEST].pk)
+    manager, again = member(Role.MANAGER), button(request, "retry")
+    for kind, is_offered in (("erase", True), ("export", False)):
+        DataRequest.objects.filter(pk=request.pk).update(state="failed", kind=kind)
+        AppUser.objects.filter(pk=request.user_id).update(external_id=f"{ERASED_PREFIX}{request.user_id}")
+        assert (again in text_of(manager.get(page_of(request)))) is is_offered, kind
 
 
 def test_another_applications_people_cannot_be_ordered(world, other, member):

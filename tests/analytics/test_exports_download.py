@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from django.core.signing import Signer
 from django.utils import timezone
 
 from apps.analytics.exports import services
+from apps.analytics.exports.running import exports_expire
 from apps.analytics.models.exports import Export, ExportDownload
 from apps.tenants.models import ApiKey, KeyKind, Operator, Role
 from apps.tenants.services import key_create, membership_set, operator_create
 from automata_signal.ids import new_id
+from automata_signal.private_files import private_storage
 from tests.analytics.exporting import body_of, client_with, link_of, order, work
 from tests.conftest import ApiClient
 from tests.factories import make_user
@@ -72,6 +77,18 @@ def test_whatever_accept_says_the_file_comes(server, link):
 
 
 # --- Links ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_outlived_its_export_goes_after_a_day(done):
+    export = Export.objects.get(pk=done)
+    [part] = [part["name"] for part in export.parts]
+    yesterday = time.time() - 25 * 3_600
+    os.utime(private_storage().path(part), (yesterday, yesterday))
+    exports_expire()
+    assert private_storage().exists(part)
+    Export.objects.update(state="canceled")  # and the process ended before it deleted what there was
+    exports_expire()
+    assert not private_storage().exists(part)
 
 
 def test_a_link_expires(server, done, link, settings):

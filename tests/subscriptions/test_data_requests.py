@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 import zipfile
 from datetime import timedelta
 
@@ -25,7 +27,8 @@ from apps.subscriptions.status import Setter
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import Application
 from automata_signal.errors import Conflict, NotFound, ValidationFailed
-from automata_signal.private_files import private_storage
+from automata_signal.ids import new_id
+from automata_signal.private_files import private_storage, save_sealed
 from tests.factories import make_messages, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -314,12 +317,27 @@ def test_the_same_is_not_asked_twice_and_nobody_elses_person_is_named(person):
     ask(person, "export")
 
 
+def test_a_file_that_no_request_names_any_more_goes_after_a_day(person):
+    request = work(ask(person, "export"))
+    lost = save_sealed(f"data-requests/{request.pk}-99", [b"of a worker that was killed"])
+    stranger = save_sealed(f"data-requests/{new_id()}-0", [b"of a request that is gone"])
+    new = save_sealed(f"data-requests/{new_id()}-0", [b"just being written"])
+    kept = [part["name"] for part in request.parts]
+    yesterday = time.time() - 25 * 3_600
+    for name in (lost, stranger, *kept):
+        os.utime(private_storage().path(name), (yesterday, yesterday))
+    running.copies_forget()
+    assert [name for name in (lost, stranger, new, *kept) if private_storage().exists(name)] == [new, *kept]
+
+
 def test_many_are_asked_for_by_a_list(person, application):
     for number in range(3):
         make_user(application, f"u-{number}")
     ask(person, "erase")
-    named = services.external_ids_in('external_id,name\r\n"u-0",x\nu-1\n\nann-77\nnobody\nu-1\n')
+    named = services.external_ids_of_csv('external_id,name\r\n"u-0",x\nu-1\n\nann-77\nnobody\nu-1\n')
     assert named == ["u-0", "u-1", "ann-77", "nobody"]
+    assert services.external_ids_of_csv('"kim,1",x\n') == ["kim,1"]
+    assert services.external_ids_of_lines(' kim,1 \r\n"u-0"\n\nkim,1') == ["kim,1", '"u-0"']
     order = services.data_requests_create(application=application, kind="erase", by="x", external_ids=named)
     assert len(order.requests) == 2
     assert (order.unknown, order.open_already) == (["nobody"], 1)

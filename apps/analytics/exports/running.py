@@ -31,7 +31,7 @@ from apps.messaging.stopping import is_stopping
 from apps.tenants.operations.switches import EXPORTS, is_on
 from automata_signal.celery import Task, send_tasks
 from automata_signal.ids import new_id
-from automata_signal.private_files import delete_file, read_sealed, save_sealed
+from automata_signal.private_files import delete_file, delete_unnamed, read_sealed, save_sealed
 from automata_signal.replica import reading
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ ATTEMPTS_MAX = 5
 PAUSE_S = 15
 """After such a step."""
 GZIP_LEVEL = 5
+FOLDER = "exports"
 _CLAIMS = 0x6578706F  # an advisory lock: claims come one after the other
 
 
@@ -122,7 +123,7 @@ def _claim() -> Export | None:
 
 
 def _part_name(export: Export, lease_id: UUID) -> str:
-    return f"exports/{export.pk}-{lease_id}"
+    return f"{FOLDER}/{export.pk}-{lease_id}"
 
 
 @dataclass
@@ -300,4 +301,18 @@ def exports_expire() -> int:
     for export in rows:
         delete_parts(export)
         Export.objects.filter(pk=export.pk, state=ExportState.DONE).update(state=ExportState.EXPIRED)
+    delete_unnamed(FOLDER, _names_of)
     return len(rows)
+
+
+def _names_of(keys: list[UUID]) -> list[str]:
+    """Of what is being written, or may be loaded; of what has ended otherwise nothing is kept."""
+    kept = Export.objects.filter(pk__in=keys, state__in=(*OPEN_STATES, ExportState.DONE))
+    return [
+        name
+        for export in kept
+        for name in (
+            *(part["name"] for part in export.parts),
+            *([_part_name(export, export.lease_id)] if export.lease_id is not None else []),
+        )
+    ]

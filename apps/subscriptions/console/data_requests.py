@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -102,18 +103,24 @@ class OrderForm(forms.Form):
             del self.fields["external_ids"], self.fields["file"]
         self.fields["application"].choices = [(str(one.pk), one.name) for one in applications]  # type: ignore[attr-defined]
 
-    def clean_file(self) -> str:
+    def clean_file(self) -> list[str]:
         file = self.cleaned_data["file"]
         if not file:
-            return ""
+            return []
         if file.size > LIST_MAX_BYTES:
             raise forms.ValidationError(_("The file is too large."))
-        return str(file.read().decode("utf-8-sig", "replace"))
+        try:
+            text = file.read().decode("utf-8-sig")
+            if "\0" in text:
+                raise forms.ValidationError(_("Save the file as CSV in UTF-8."))
+            return services.external_ids_of_csv(text)
+        except (UnicodeDecodeError, csv.Error):
+            raise forms.ValidationError(_("Save the file as CSV in UTF-8.")) from None
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        text = "\n".join(filter(None, (cleaned.get("external_ids", ""), cleaned.get("file", ""))))
-        cleaned["ids"] = services.external_ids_in(text)
+        typed = services.external_ids_of_lines(cleaned.get("external_ids", ""))
+        cleaned["ids"] = list(dict.fromkeys([*typed, *(cleaned.get("file") or ())]))
         count = len(self.selected) or len(cleaned["ids"])
         if not count:
             self.add_error("external_ids", _("Name at least one user."))
@@ -211,7 +218,13 @@ class DataRequestAdmin(ReadOnlyAdmin):
         scope=WRITE,
         icon="replay",
         is_direct=True,
-        is_offered=lambda row: row.state == DataRequestState.FAILED and not is_erased(row.user),
+        is_offered=lambda row: (
+            row.state == DataRequestState.FAILED
+            and (
+                row.kind == DataRequestKind.ERASE
+                or not is_erased(row.user)  # what is erased is still to be counted again
+            )
+        ),
     )
     def retry(self, request: HttpRequest, row: DataRequest, cleaned: dict[str, Any]) -> str:
         services.data_request_retry(application=row.application, request_id=row.pk, by=request.user)  # type: ignore[arg-type]

@@ -259,8 +259,10 @@ class AppUserAdmin(ScopedAdmin):
         self._set_test(request, queryset, is_test=False)
 
     def _set_test(self, request: HttpRequest, queryset: QuerySet[Any], *, is_test: bool) -> None:
-        changed = 0
-        for application, keys in self._selected(request, queryset).items():
+        changed, selected = 0, self._selected(request, queryset)
+        if selected is None:
+            return
+        for application, keys in selected.items():
             found = services.users_set_test(application=application, user_ids=keys, is_test=is_test)
             changed += found
             action = "user.join_test_group" if is_test else "user.leave_test_group"
@@ -279,6 +281,8 @@ class AppUserAdmin(ScopedAdmin):
     def _order(self, request: HttpRequest, queryset: QuerySet[Any], kind: str) -> HttpResponseBase | None:
         """To the page that asks once more, with the users of the selection."""
         selected = self._selected(request, queryset)
+        if selected is None:
+            return None
         if len(selected) != 1:
             messages.error(request, _("Choose users of one application."))
             return None
@@ -288,10 +292,15 @@ class AppUserAdmin(ScopedAdmin):
         )
         return HttpResponseRedirect(f"{reverse('admin:subscriptions_datarequest_order')}?{query}")
 
-    def _selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> dict[Any, list[UUID]]:
-        """Those that may be changed, by application; 403 if there is one among them that may not."""
+    def _selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> dict[Any, list[UUID]] | None:
+        """Those that may be changed, by application; 403 if there is one among them that may not. None, and a word to
+        the operator, if they are too many: to take some of them would not be what was asked."""
         found: dict[Any, list[UUID]] = {}
-        for row in queryset.select_related("application")[:SELECTED_MAX]:
+        rows = list(queryset.select_related("application")[: SELECTED_MAX + 1])
+        if len(rows) > SELECTED_MAX:
+            messages.error(request, _("Choose %(count)d users at most.") % {"count": SELECTED_MAX})
+            return None
+        for row in rows:
             if not self.is_allowed(request, WRITE, row):
                 raise PermissionDenied
             found.setdefault(row.application, []).append(row.pk)

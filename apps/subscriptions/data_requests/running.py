@@ -19,7 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from apps.subscriptions.data_requests.copies import delete_parts, part_names, write_part
+from apps.subscriptions.data_requests.copies import FOLDER, delete_parts, part_names, write_part
 from apps.subscriptions.data_requests.models import WORKING, DataRequest, DataRequestKind, DataRequestState
 from apps.subscriptions.data_requests.sections import subscription_ids_of
 from apps.subscriptions.erasure import count_all, readers
@@ -28,6 +28,7 @@ from apps.subscriptions.services.users import is_erased, user_erase
 from apps.subscriptions.status import Setter
 from apps.tenants.audit.services import audit
 from automata_signal.celery import Task, send_tasks
+from automata_signal.private_files import delete_unnamed
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,13 @@ def copies_forget() -> int:
             if request is not None:  # else it is tried again since
                 delete_copy(request)
                 request.save()
+    delete_unnamed(FOLDER, _names_of)
     return len(keys)
+
+
+def _names_of(keys: list[UUID]) -> list[str]:
+    requests = DataRequest.objects.filter(pk__in=keys)
+    return [name for one in requests if one.parts or one.is_working for name in part_names(one)]
 
 
 def delete_copy(request: DataRequest) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
+from io import StringIO
 from typing import NamedTuple
 from uuid import UUID
 
@@ -112,10 +114,15 @@ def data_requests_create(
     return order._replace(open_already=open_already)
 
 
-def external_ids_in(text: str) -> list[str]:
-    """One external id a line; of a CSV the first column, without a header that says so."""
-    lines = [line.strip().strip("\ufeff") for line in _BETWEEN.split(text)]
-    cells = [line.split(",")[0].strip().strip('"').strip() if "," in line else line.strip('"') for line in lines]
+def external_ids_of_lines(text: str) -> list[str]:
+    """One external id a line, whatever is in it: a comma too."""
+    lines = (line.strip() for line in _BETWEEN.split(text))
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def external_ids_of_csv(text: str) -> list[str]:
+    """The first column, without a header that says so. Raises `csv.Error`."""
+    cells = [row[0].strip() for row in csv.reader(StringIO(text)) if row]
     if cells and cells[0].lower() == "external_id":
         cells = cells[1:]
     return list(dict.fromkeys(cell for cell in cells if cell))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -15,10 +14,9 @@ from apps.subscriptions.imports.duplicates import forget_keys, note_erased
 from apps.subscriptions.imports.models import OPEN, WORKING, Import, ImportState
 from apps.subscriptions.imports.rejects import delete_parts, folder_of
 from apps.subscriptions.models import AppUser
-from automata_signal.private_files import delete_file, private_storage
+from automata_signal.private_files import UNNAMED_AFTER, delete_file, key_in, private_storage
 
 FORGOTTEN_AT_ONCE = 200
-ORPHANED_AFTER = timedelta(days=1)
 _FOLDER = folder_of(UUID(int=0)).rpartition("/")[0]
 
 
@@ -77,23 +75,18 @@ def forget_erased(user: AppUser, subscription_ids: Sequence[UUID]) -> None:
 
 def _delete_orphans() -> None:
     """Files whose import was never recorded: the process ended between the two."""
-    storage, before = private_storage(), timezone.now() - ORPHANED_AFTER
+    storage, before = private_storage(), timezone.now() - UNNAMED_AFTER
     try:
         folders, files = storage.listdir(_FOLDER)
     except FileNotFoundError:
         return
     for name in files:
-        place, key = f"{_FOLDER}/{name}", _key_in(name)
+        place, key = f"{_FOLDER}/{name}", key_in(name)
         is_known = key is None or Import.objects.filter(pk=key, stored_as=place).exists()
         if not is_known and storage.get_modified_time(place) < before:
             delete_file(place)
     for name in folders:
-        if (key := _key_in(name)) and not Import.objects.filter(pk=key, deleted_at=None).exists():
+        if (key := key_in(name)) and not Import.objects.filter(pk=key, deleted_at=None).exists():
             for part in storage.listdir(f"{_FOLDER}/{name}")[1]:
                 delete_file(f"{_FOLDER}/{name}/{part}")
             delete_file(f"{_FOLDER}/{name}")
-
-
-def _key_in(name: str) -> UUID | None:
-    found = re.match(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name)
-    return UUID(found[0]) if found else None
