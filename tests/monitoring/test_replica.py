@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import OperationalError, connections, transaction
 
 from apps.tenants.models import Application
-from automata_signal import replica
+from automata_signal import figures, replica
 from automata_signal.replica import PRIMARY, REPLICA, read, read_alias, reading
 from tests import fleet
 from tests.fleet import ROOT, wait_until
@@ -216,11 +216,12 @@ def test_work_that_takes_too_long_is_not_done_twice(copy):
     assert read_alias() == REPLICA
 
 
-def test_its_lag_is_on_the_page_of_metrics_and_in_readiness(copy, client):
-    page = client.get("/metrics").content
-    assert value(page, "automata_replica_up") == 1
-    assert 0 <= value(page, "automata_replica_lag_seconds") < 5
-    assert client.get("/readyz").json()["checks"]["replica"] is True
+def test_its_lag_is_on_the_page_of_metrics_and_in_readiness(copy, client, monkeypatch):
+    monkeypatch.setattr(figures, "KEPT_S", 0.0)
+    # On a busy machine a look may fail, and the next one does not.
+    wait_until(lambda: value(client.get("/metrics").content, "automata_replica_up") == 1)
+    wait_until(lambda: 0 <= value(client.get("/metrics").content, "automata_replica_lag_seconds") < 5)
+    wait_until(lambda: client.get("/readyz").json()["checks"]["replica"])
 
 
 def test_a_database_that_replays_nothing_is_not_taken_for_a_replica(copy, django_db_blocker):
