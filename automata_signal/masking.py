@@ -25,6 +25,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,128}@[\w-]+(?:\.[\w-]+)+"), MASK),  # e-mail
     (re.compile(r"(/e/[a-z]{1,20}/)[\w-]{40,}"), rf"\1{MASK}"),  # what a link in a message may do (`link_tokens`)
     (re.compile(r"(/m/[0-9a-f]{32}\.[a-z_]{0,20}\.[0-9a-f]{0,12}\.)[\w-]{22}"), rf"\1{MASK}"),  # … a file's address
+    (re.compile(r"(/account/invitation/)[\w-]{20,}"), rf"\1{MASK}"),  # who has it becomes a member
     (re.compile(r"\b(whsec|tk)_[\w-]{20,}"), rf"\1_{MASK}"),  # the secret of a webhook, the ticket for a stream
     (re.compile(r"[\w-]{8,64}:[\w-]{60,}"), MASK),  # a registration token of FCM
     (re.compile(r"(?<![\w-])[0-9A-Fa-f]{64,}(?![\w-])"), MASK),  # a device token of APNs

@@ -93,7 +93,9 @@ class PasswordResetView(PublicView):
     )
     def post(self, request: Request) -> Response:
         """Ask for an e-mail with a link to choose a password. The answer is the same for unknown addresses."""
-        sign_in.password_reset_request(**validated(PasswordResetInput, request.data))
+        given = validated(PasswordResetInput, request.data)
+        sign_in.password_reset_request(**given)
+        audit("password.link_asked", request=request._request, actor=given["email"].lower())
         return Response(None, status=status.HTTP_202_ACCEPTED)
 
 

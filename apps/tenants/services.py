@@ -33,6 +33,7 @@ from apps.tenants.models import (
     Application,
     BreakerCause,
     ChannelCredential,
+    Invitation,
     KeyKind,
     Membership,
     Operator,
@@ -668,8 +669,11 @@ def membership_set(*, operator: Operator, application: Application, role: str, b
         _refuse_last_owner(membership)
     if role == Role.OWNER:
         plan_rules().refuse_owner(operator, application)
+    lets_in = membership.role == Role.OWNER
     membership.role = role
     _save(membership, by)
+    if lets_in and not operator.is_superuser:
+        _revoke_invitations_by(membership)
     return membership
 
 
@@ -684,6 +688,15 @@ def membership_remove(*, membership: Membership, by: str = "") -> None:
         _refuse_last_owner(row)
     row._change_reason = by[:100] or None  # type: ignore[attr-defined]
     row.delete()
+    if not row.operator.is_superuser:
+        _revoke_invitations_by(row)
+
+
+def _revoke_invitations_by(membership: Membership) -> None:
+    """Whoever may not invite any more comes back by no link that they have sent, to themselves or to a friend."""
+    open_ones = Invitation.objects.filter(accepted_at=None, revoked_at=None)
+    theirs = open_ones.filter(application_id=membership.application_id, invited_by_id=membership.operator_id)
+    theirs.update(revoked_at=timezone.now(), digest=None)
 
 
 def _lock_members(application: Application) -> None:

@@ -75,6 +75,10 @@ def _ask_second_factor(operator: Operator, code: str, request: HttpRequest | Non
     found = verify_code(operator=operator, code=code)
     if found is Check.WRONG:
         count_failure(request, operator, "second factor")
+    if found is Check.LOCKED:
+        audit("sign_in.refused", request=request, actor=operator, details={"of": "second factor locked"})
+    if found is Check.RECOVERY:
+        audit("second_factor.recovery_code", request=request, actor=operator)
     if not found:
         raise Unauthenticated("The code is wrong, was used before, or there were too many.", code="MFA_REFUSED")
 

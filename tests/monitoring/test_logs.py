@@ -33,6 +33,7 @@ PERSONAL = {
     "a query": "https://example.com/u?external_id=kim-minsu-1987",
     "a private key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----",
     "a file's address": "/m/0198c0de00007000800000000000000a.thumbnail..AbCdEfGhIjKlMnOpQrSt-_/invoice.pdf",
+    "an invitation": "/account/invitation/AbCdEfGhIjKlMnOpQrStUvWxYz01234567890123456/",
     "a webhook's secret": "whsec_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345678901234",
     "a ticket": "tk_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234",
 }
@@ -42,6 +43,7 @@ SHOWN = {
     "a query": "kim-minsu-1987",
     "a private key": "MIIEvQIBADANBg",
     "a file's address": "AbCdEfGhIjKlMnOpQrSt-_",
+    "an invitation": "AbCdEfGhIjKlMnOpQrStUvWxYz",
 }
 
 

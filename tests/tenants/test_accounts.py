@@ -21,7 +21,7 @@ from apps.tenants.accounts.invitations import invitation_create, invitation_send
 from apps.tenants.accounts.models import Invitation
 from apps.tenants.audit.models import AuditEvent
 from apps.tenants.models import Membership, Operator, Role
-from apps.tenants.services import application_update, membership_set, operator_create
+from apps.tenants.services import application_update, membership_remove, membership_set, operator_create
 from automata_signal.errors import SignalError, ValidationFailed
 from tests.conftest import ApiClient
 from tests.tenants.conftest import PASSWORD, sign_in
@@ -230,6 +230,37 @@ def test_the_api_asks_for_the_code_too(anonymous, owner):
     assert code_in(anonymous.post("auth/login", given | {"code": code})) == "MFA_REFUSED"
     wrong = anonymous.post("auth/login", given | {"password": "wrong", "code": code})
     assert code_in(wrong) == "SIGN_IN_REFUSED"  # nobody learns of a second factor without the password
+
+
+def test_what_the_api_is_told_of_a_second_factor_is_in_the_audit_log(anonymous, owner):
+    with_second_factor(owner)
+    [code, *_others] = RecoveryCodes(Authenticator.objects.get(user=owner, type="recovery_codes")).get_unused_codes()
+    given = {"email": owner.email, "password": PASSWORD}
+    assert anonymous.post("auth/login", given | {"code": code}).status_code == 200
+    assert [event.actor for event in told("second_factor.recovery_code")] == [owner.email]
+    for _ in range(second_factor.FAILURES_MAX):
+        second_factor.verify_code(operator=owner, code="000000")
+    assert code_in(anonymous.post("auth/login", given | {"code": "000000"})) == "MFA_REFUSED"
+    assert told("sign_in.refused")[-1].details == {"of": "second factor locked"}
+    assert anonymous.post("auth/password-reset", {"email": owner.email}).status_code == 202
+    assert [event.actor for event in told("password.link_asked")] == [owner.email]
+
+
+def test_who_came_in_before_there_was_a_second_factor_is_out(
+    client, anonymous, owner, django_capture_on_commit_callbacks
+):
+    given = {"email": owner.email, "password": PASSWORD}
+    refresh = anonymous.post("auth/login", given).json()["data"]["refresh"]
+    thief = Client()
+    come_in(thief)
+    come_in(client)
+    page = client.get("/account/2fa/totp/activate/")
+    secret = re.search(r'id="totp-secret">(\w+)<', page.content.decode()).group(1)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert client.post("/account/2fa/totp/activate/", {"code": code_of(secret)}).status_code == 302
+    assert is_in(client)
+    assert not is_in(thief)
+    assert anonymous.post("auth/refresh", {"refresh": refresh}).status_code == 401
 
 
 @pytest.mark.parametrize("by", ["platform", "application"])
@@ -519,6 +550,20 @@ def test_links_of_old_revoked_and_sent_again_invitations_open_nothing(client, ow
     assert client.get("/account/invitation/nonsense/").status_code == 404
 
 
+@pytest.mark.parametrize("how", ["removed", "no owner any more"])
+def test_an_owner_who_is_let_go_comes_back_by_no_link(client, owner, application, how):
+    other = operator_create(email="other@example.com", password=PASSWORD)
+    row = membership_set(operator=other, application=application, role=Role.OWNER)
+    theirs = invited_link(application, other, email="private@example.com", role="owner")
+    kept = invited_link(application, owner)
+    if how == "removed":
+        membership_remove(membership=row)
+    else:
+        membership_set(operator=other, application=application, role=Role.ANALYST)
+    assert client.get(theirs).status_code == 404
+    assert client.get(kept).status_code == 302
+
+
 def test_who_is_an_operator_already_accepts_as_themselves(client, owner, application, other_application):
     boss = operator_create(email="boss@example.com", password=PASSWORD)
     membership_set(operator=boss, application=other_application, role=Role.OWNER)
@@ -590,15 +635,24 @@ def test_nobody_is_rid_of_their_own_second_factor_by_a_button(client, owner, app
     assert second_factor.has_second_factor(owner)
 
 
-@pytest.mark.parametrize("button", ["set_password", "end_sign_ins", "unlink_single_sign_on"])
+@pytest.mark.parametrize("button", ["end_sign_ins", "unlink_single_sign_on"])
 def test_who_ends_their_own_sign_ins_is_led_to_the_door(client, db, button):
     root = Operator.objects.create_superuser("root@example.com", PASSWORD)
     come_in(client, root.email)
-    given = {"password1": "another quite long pass phrase", "password2": "another quite long pass phrase"}
-    answer = client.post(f"/admin/tenants/operator/{root.pk}/do/{button}/", given, follow=True)
+    answer = client.post(f"/admin/tenants/operator/{root.pk}/do/{button}/", follow=True)
     assert answer.status_code == 200
     assert answer.redirect_chain[-1][0].startswith(LOGIN)
     assert [event.actor for event in told(f"operator.{button}")] == [root.email]
+
+
+def test_nobody_sets_their_own_password_without_the_old_one(client, db):
+    root = Operator.objects.create_superuser("root@example.com", PASSWORD)
+    come_in(client, root.email)
+    given = {"password1": "another quite long pass phrase", "password2": "another quite long pass phrase"}
+    answer = client.post(f"/admin/tenants/operator/{root.pk}/do/set_password/", given)
+    assert "on the page of your account" in answer.content.decode()
+    root.refresh_from_db()
+    assert root.check_password(PASSWORD)
 
 
 def test_an_owner_cannot_make_himself_a_superuser(client, owner):

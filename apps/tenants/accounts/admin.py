@@ -126,8 +126,9 @@ class OperatorAdmin(ScopedHistoryAdmin, PlatformAdmin):
 
     @row_action(gettext_lazy("Set password"), scope="platform", icon="password", form=PasswordsForm)
     def set_password(self, request: HttpRequest, row: Operator, cleaned: dict[str, Any]) -> str:
+        if row.pk == _operator_at(request).pk:  # there, the old one is asked for
+            raise Forbidden(_("Your own password is changed on the page of your account."))
         operator_password_set(operator=row, password=cleaned["password1"], by=str(request.user))
-        _leave_if_oneself(request, row)
         return _("The password is set; all sign-ins have ended.")
 
     @row_action(

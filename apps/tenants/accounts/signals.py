@@ -17,6 +17,7 @@ from apps.tenants.accounts.backends import axes_username
 from apps.tenants.accounts.second_factor import take_as_used
 from apps.tenants.audit.services import audit
 from apps.tenants.models import Operator
+from apps.tenants.sign_in import end_all_sign_ins
 
 user_logged_in.disconnect(dispatch_uid="update_last_login")  # Django's would write a version to the history
 
@@ -58,8 +59,10 @@ def tell_sign_out(request: HttpRequest, user: Operator | None, **kwargs: Any) ->
 
 @receiver(mfa.authenticator_added)
 def tell_added(request: HttpRequest, user: Operator, authenticator: Any, **kwargs: Any) -> None:
+    """Who came in before there was a second factor has shown none: with one, every other sign-in ends."""
     if authenticator.type == "totp":
         take_as_used(authenticator)
+        end_all_sign_ins(user, but=request.session.session_key)
     audit("second_factor.add", request=request, actor=user, details={"kind": authenticator.type})
 
 
