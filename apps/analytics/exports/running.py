@@ -284,10 +284,7 @@ def _problem_of(error: OSError) -> str:
 
 def delete_parts(export: Export) -> None:
     """Delete what there is of the file, also what a worker is writing. What cannot be deleted is logged."""
-    names = [part["name"] for part in export.parts]
-    if export.lease_id is not None:
-        names.append(_part_name(export, export.lease_id))
-    for name in names:
+    for name in _part_names(export):
         try:
             delete_file(name)
         except OSError:
@@ -308,11 +305,10 @@ def exports_expire() -> int:
 def _names_of(keys: list[UUID]) -> list[str]:
     """Of what is being written, or may be loaded; of what has ended otherwise nothing is kept."""
     kept = Export.objects.filter(pk__in=keys, state__in=(*OPEN_STATES, ExportState.DONE))
-    return [
-        name
-        for export in kept
-        for name in (
-            *(part["name"] for part in export.parts),
-            *([_part_name(export, export.lease_id)] if export.lease_id is not None else []),
-        )
-    ]
+    return [name for export in kept for name in _part_names(export)]
+
+
+def _part_names(export: Export) -> list[str]:
+    """Of what there is, and of what a worker is writing."""
+    names = [part["name"] for part in export.parts]
+    return names if export.lease_id is None else [*names, _part_name(export, export.lease_id)]

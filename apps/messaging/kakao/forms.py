@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from unfold import widgets
 
 from apps.messaging.kakao.models import KakaoTemplate
-from apps.messaging.kakao.services import BUTTON_NAME_MAX, BUTTONS_MAX
+from apps.messaging.kakao.services import BUTTON_LINKS, BUTTON_NAME_MAX, BUTTON_TYPES, BUTTONS_MAX
 
 _TYPES = {
     "WL": gettext_lazy("Opens a web page"),
@@ -29,9 +29,9 @@ _LINKS = {
     "scheme_android": gettext_lazy("Place in the Android app"),
     "scheme_ios": gettext_lazy("Place in the iOS app"),
 }
-_LINKS_OF = {"WL": ("link_mobile", "link_pc"), "AL": tuple(_LINKS)}
+_LINKS_OF = {"WL": ("link_mobile", "link_pc"), "AL": BUTTON_LINKS}
 """Which addresses a type has; of the others, none."""
-_KEYS = ("type", "name", *_LINKS)
+_KEYS = ("type", "name", *BUTTON_LINKS)
 _NUMBERS = range(1, BUTTONS_MAX + 1)
 
 
@@ -78,12 +78,12 @@ def _button_fields(number: int) -> dict[str, forms.Field]:
 
     kind = forms.ChoiceField(
         label=format_lazy(gettext_lazy("Button {number}"), number=number),
-        choices=[("", gettext_lazy("None")), *_TYPES.items()],
+        choices=[("", gettext_lazy("None")), *((kind, _TYPES[kind]) for kind in BUTTON_TYPES)],
         required=False,
         widget=widgets.UnfoldAdminSelectWidget,
     )
     variables = gettext_lazy("#{name} stands for a variable.")
-    links = {key: text(label, 500, help_text=variables) for key, label in _LINKS.items()}
+    links = {key: text(_LINKS[key], 500, help_text=variables) for key in BUTTON_LINKS}
     fields = {"type": kind, "name": text(gettext_lazy("Its name"), BUTTON_NAME_MAX), **links}
     return {f"button{number}_{key}": field for key, field in fields.items()}
 
@@ -100,7 +100,7 @@ def button_conditions() -> dict[str, str]:
     for number in _NUMBERS:
         kind = f"button{number}_type"
         conditions[f"button{number}_name"] = f"{kind} != ''"
-        for key in _LINKS:
+        for key in BUTTON_LINKS:
             types = [name for name, keys in _LINKS_OF.items() if key in keys]
             conditions[f"button{number}_{key}"] = " || ".join(f"{kind} == '{name}'" for name in types)
     return conditions

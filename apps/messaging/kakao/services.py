@@ -35,8 +35,8 @@ from automata_signal.errors import Conflict, NotFound, Unavailable, ValidationFa
 log = logging.getLogger(__name__)
 
 BUTTONS_MAX, BUTTON_NAME_MAX, VARIABLES_MAX = 5, 14, 40
-BUTTON_TYPES = ("WL", "AL", "BK", "MD", "DS", "BC", "BT", "AC")
-_LINKS = ("link_mobile", "link_pc", "scheme_android", "scheme_ios")
+BUTTON_TYPES = ("WL", "AL", "DS", "AC", "BK", "MD", "BT", "BC")
+BUTTON_LINKS = ("link_mobile", "link_pc", "scheme_android", "scheme_ios")
 _CODE = re.compile(r"[A-Za-z0-9_\-]{1,20}")
 _FIELDS = (
     *("name", "content", "state", "provider_state", "message_type", "emphasis", "title", "subtitle", "header", "extra"),
@@ -260,8 +260,8 @@ def _check_new(
 
 def _check_button(button: Mapping[str, str], field: str) -> None:
     for name, value in button.items():
-        if name not in ("type", "name", *_LINKS):
-            raise ValidationFailed.of(f"{field}.{name}", f"is none of type, name, {', '.join(_LINKS)}")
+        if name not in ("type", "name", *BUTTON_LINKS):
+            raise ValidationFailed.of(f"{field}.{name}", f"is none of type, name, {', '.join(BUTTON_LINKS)}")
         if not isinstance(value, str) or len(value) > 500:
             raise ValidationFailed.of(f"{field}.{name}", "must be a text of up to 500 characters")
     if button.get("type") not in BUTTON_TYPES:
@@ -270,7 +270,7 @@ def _check_button(button: Mapping[str, str], field: str) -> None:
         raise ValidationFailed.of(f"{field}.name", f"must have 1 to {BUTTON_NAME_MAX} characters")
     if button["type"] == "WL" and not button.get("link_mobile", "").startswith(("http://", "https://", "#{")):
         raise ValidationFailed.of(f"{field}.link_mobile", "must be an address that begins with http:// or https://")
-    if button["type"] == "AL" and sum(bool(button.get(name)) for name in _LINKS) < 2:
+    if button["type"] == "AL" and sum(bool(button.get(name)) for name in BUTTON_LINKS) < 2:
         raise ValidationFailed.of(f"{field}.scheme_android", "an app link has at least two of its addresses")
 
 
